@@ -1,0 +1,6 @@
+"""Which past steps an agent attended to, as numbers and as pictures."""
+
+from rllib_attention.inspection.plot import plot_attention
+from rllib_attention.inspection.record import AttentionRecord, record_attention
+
+__all__ = ["AttentionRecord", "plot_attention", "record_attention"]

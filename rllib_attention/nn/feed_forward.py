@@ -1,0 +1,32 @@
+"""The position-wise feed-forward network of a block."""
+
+from torch import Tensor, nn
+
+
+class FeedForward(nn.Module):
+    """Two linear maps with a ReLU between, without biases, as in RLlib's GTrXL.
+
+    RLlib's second ReLU, behind both maps, is part of `GRUGate` here.
+
+    Args:
+        dim: Embed dim D.
+        hidden: Width of the hidden layer.
+    """
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.expand = nn.Linear(dim, hidden, bias=False)
+        self.contract = nn.Linear(hidden, dim, bias=False)
+        for linear in (self.expand, self.contract):
+            nn.init.xavier_uniform_(linear.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Maps each token on its own.
+
+        Args:
+            x: (..., D).
+
+        Returns:
+            (..., D).
+        """
+        return self.contract(self.expand(x).relu())

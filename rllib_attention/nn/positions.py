@@ -1,0 +1,169 @@
+"""Relative positions: rotary, Transformer-XL, and none.
+
+Every scheme depends on the distance between query and key only, so shifting an episode's clock
+changes nothing. Shapes: B batch, H heads, N tokens, Q queries, K keys, W window, D embed dim,
+E head size.
+"""
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+POSITIONS = ("rotary", "relative", "none")
+
+
+class NoPosition(nn.Module):
+    """No position information: attention is a set operation over the window."""
+
+    def angles(self, steps: np.ndarray) -> np.ndarray | None:
+        """Returns what `rotate` needs for tokens at these time steps: nothing here."""
+        return None
+
+    def rotate(self, x: Tensor, angles: Tensor | None) -> Tensor:
+        """Returns queries or keys unchanged.
+
+        Args:
+            x: Queries or keys, (..., H, E).
+            angles: Ignored.
+        """
+        return x
+
+    def split_query(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns the query for the content score and the one for the position score (None)."""
+        return query, None
+
+    def bias(self, query: Tensor, distance: Tensor) -> Tensor:
+        """Not used: only schemes with a position query have a bias.
+
+        Raises:
+            NotImplementedError: Always.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no position bias.")
+
+
+class RotaryPosition(NoPosition):
+    """Rotary position embedding (Su et al. 2021, RoFormer).
+
+    Angles are computed in float64 and only then rounded, so that a key cached at step 1,000,000 is
+    as exact as one at step 0.
+
+    Args:
+        head_size: Size E of one head; must be even.
+        base: Base of the geometric frequencies; 10,000 as in the paper.
+
+    Raises:
+        ValueError: If `head_size` is odd.
+    """
+
+    def __init__(self, head_size: int, base: float = 10_000.0):
+        super().__init__()
+        if head_size % 2:
+            raise ValueError(f"`head_size` must be even for rotary positions, got {head_size}.")
+        self._frequencies = base ** -(np.arange(0, head_size, 2) / head_size)
+
+    def angles(self, steps: np.ndarray) -> np.ndarray:
+        """Returns the rotation of each time step.
+
+        Args:
+            steps: Integer time steps, (...).
+
+        Returns:
+            Unit complex numbers, (..., 1, E/2), complex64, to broadcast over heads.
+        """
+        phase = steps[..., None, None] * self._frequencies
+        return np.exp(1j * phase).astype(np.complex64)
+
+    def rotate(self, x: Tensor, angles: Tensor | None) -> Tensor:
+        """Rotates queries or keys to their time steps, each pair of neighbours as one number.
+
+        Args:
+            x: Queries or keys, (..., H, E).
+            angles: From `angles`, (..., 1, E/2).
+
+        Returns:
+            The rotated tensor, (..., H, E).
+        """
+        assert angles is not None  # `angles` never returns None here
+        pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+        return torch.view_as_real(pairs * angles).flatten(-2).to(x.dtype)
+
+
+class RelativePosition(NoPosition):
+    """Transformer-XL relative positions (Dai et al. 2019, section 3.3), as GTrXL uses them.
+
+    score = ((q + u) k + (q + v) r_distance) / sqrt(E), with r a linear map of sinusoids.
+    Initialisation follows RLlib's `RelativeMultiHeadAttention`.
+
+    Args:
+        dim: Embed dim D, the size of the sinusoids.
+        num_heads: Heads H.
+        head_size: Size E of one head.
+        window: Largest distance + 1.
+    """
+
+    sinusoids: Tensor
+
+    def __init__(self, dim: int, num_heads: int, head_size: int, window: int):
+        super().__init__()
+        self.num_heads, self.head_size = num_heads, head_size
+        self.content_bias = nn.Parameter(torch.empty(num_heads, 1, head_size))
+        self.position_bias = nn.Parameter(torch.empty(num_heads, 1, head_size))
+        for parameter in (self.content_bias, self.position_bias):
+            nn.init.xavier_uniform_(parameter.view(num_heads, head_size))
+        self.project = nn.Linear(dim, num_heads * head_size, bias=False)
+        nn.init.xavier_uniform_(self.project.weight)
+        self.register_buffer("sinusoids", _sinusoids(window, dim), persistent=False)
+
+    def split_query(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns q + u for the content score and q + v for the position score.
+
+        Args:
+            query: (..., H, Q, E).
+        """
+        return query + self.content_bias, query + self.position_bias
+
+    def bias(self, query: Tensor, distance: Tensor) -> Tensor:
+        """Returns the position score (q + v) r_distance, not yet divided by sqrt(E).
+
+        Args:
+            query: q + v, (..., H, Q, E).
+            distance: Steps from key to query, (Q, K) or (..., 1, Q, K), integers in [0, W).
+
+        Returns:
+            (..., H, Q, K).
+        """
+        window = self.sinusoids.shape[0]
+        rows = self.project(self.sinusoids).view(window, self.num_heads, self.head_size)
+        table = query @ rows.permute(1, 2, 0)  # (..., H, Q, W)
+        return table.gather(-1, distance.expand(*table.shape[:-1], distance.shape[-1]))
+
+
+def _sinusoids(window: int, dim: int) -> Tensor:
+    """Returns sin and cos of each distance 0 … W-1, (W, D), as RLlib's GTrXL orders them."""
+    frequencies = 10_000.0 ** -(torch.arange(0, dim, 2.0, dtype=torch.float64) / dim)
+    phase = torch.arange(window, dtype=torch.float64).unsqueeze(-1) * frequencies
+    return torch.cat((phase.sin(), phase.cos()), dim=-1)[:, :dim].to(torch.float32)
+
+
+def make_position(
+    name: str, *, dim: int, num_heads: int, head_size: int, window: int
+) -> NoPosition:
+    """Builds a position scheme by name.
+
+    Args:
+        name: One of `POSITIONS`.
+        dim: Embed dim D.
+        num_heads: Heads H.
+        head_size: Size E of one head.
+        window: Time steps W that a query attends to.
+
+    Raises:
+        ValueError: If `name` is not one of `POSITIONS`.
+    """
+    if name == "rotary":
+        return RotaryPosition(head_size)
+    if name == "relative":
+        return RelativePosition(dim, num_heads, head_size, window)
+    if name == "none":
+        return NoPosition()
+    raise ValueError(f"`position` must be one of {POSITIONS}, got {name!r}.")

@@ -1,0 +1,84 @@
+"""Chunks that V-trace can work with (APPO, IMPALA).
+
+RLlib computes V-trace within each row of the train batch: the recursion restarts at each row, and a
+row that ends in mid-fragment takes its bootstrap from the row behind it. So the best chunk is a
+whole fragment and its artificial last step.
+"""
+
+import dataclasses
+import logging
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.impala import IMPALAConfig
+
+from rllib_attention.config import AttentionConfig
+from rllib_attention.search_space import SearchSpace
+
+logger = logging.getLogger(__name__)
+
+
+def with_whole_fragments(config: AlgorithmConfig, space: SearchSpace) -> SearchSpace:
+    """Returns the options with chunks of a whole fragment, where V-trace wants them.
+
+    Args:
+        config: The algorithm's config.
+        space: The options; a `max_seq_len` that is searched or not the default stays.
+    """
+    length = _whole_fragment(config)
+    is_default = space.fixed.max_seq_len == AttentionConfig.max_seq_len
+    if length is None or not is_default or "max_seq_len" in space.searched:
+        return space
+    return dataclasses.replace(space, fixed=space.fixed.replace(max_seq_len=length))
+
+
+def check_vtrace(config: AlgorithmConfig, max_seq_len: int) -> None:
+    """Checks that no row's bootstrap is lost between minibatches.
+
+    Args:
+        config: The algorithm's config.
+        max_seq_len: The chunk length.
+
+    Raises:
+        ValueError: If minibatches cut fragments, or RLlib cannot shuffle what aggregator actors
+            build.
+    """
+    if not isinstance(config, IMPALAConfig):
+        return
+    _check_shuffling(config)
+    length = _whole_fragment(config)
+    if length is None or max_seq_len >= length:
+        return
+    mend = f"`use_attention(config, max_seq_len={length})`"
+    if config.minibatch_size is not None or config.num_epochs > 1:
+        raise ValueError(
+            f"`max_seq_len` must be at least {length}, one fragment and its bootstrap step, when "
+            "V-trace is computed on minibatches (`minibatch_size` or `num_epochs` is set), got "
+            f"{max_seq_len}: a fragment's last chunks may be in another minibatch. Use {mend}."
+        )
+    logger.warning(
+        "V-trace restarts every %d steps, since `max_seq_len` is below a fragment's %d. Use %s.",
+        max_seq_len,
+        length,
+        mend,
+    )
+
+
+def _check_shuffling(config: IMPALAConfig) -> None:
+    shuffles = config.shuffle_batch_per_epoch and config.num_epochs > 1
+    if shuffles and config.num_aggregator_actors_per_learner:
+        raise ValueError(
+            "RLlib cannot shuffle the chunks that aggregator actors build, got "
+            "`shuffle_batch_per_epoch=True` and `num_aggregator_actors_per_learner="
+            f"{config.num_aggregator_actors_per_learner}`. Use "
+            "`config.training(shuffle_batch_per_epoch=False)` or "
+            "`config.learners(num_aggregator_actors_per_learner=0)`."
+        )
+
+
+def _whole_fragment(config: AlgorithmConfig) -> int | None:
+    """Returns the steps of a fragment and its artificial one; None if they are not known."""
+    if not isinstance(config, IMPALAConfig) or config.batch_mode != "truncate_episodes":
+        return None
+    if not isinstance(config.rollout_fragment_length, int | str):
+        return None  # a search space
+    return config.get_rollout_fragment_length() + 1

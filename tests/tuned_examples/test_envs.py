@@ -1,0 +1,138 @@
+"""The example tasks reward memory, and nothing but memory, as their docstrings say."""
+
+from collections.abc import Callable
+
+import gymnasium as gym
+import numpy as np
+import pytest
+from common import envs
+from gymnasium.utils.env_checker import check_env
+
+MAKERS = {
+    "t_maze": lambda: envs.TMaze({"corridor_length": 7}),
+    "bandit": envs.BanditEpisodes,
+    "bandit_feedback": lambda: envs.BanditEpisodes({"observe_feedback": True}),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+def test_env_checker(make: Callable[[], gym.Env]) -> None:
+    check_env(make(), skip_render_check=True)
+
+
+@pytest.mark.parametrize("length", [1, 10, 30])
+def test_t_maze_pays_memory(length: int) -> None:
+    env = envs.TMaze({"corridor_length": length})
+    for seed in range(20):
+        observation, _ = env.reset(seed=seed)
+        cue = int(observation[0] > 0)
+        rewards, done = [], False
+        while not done:
+            observation, reward, done, _, info = env.step(cue)
+            rewards.append(reward)
+        # The cue is seen at step 0; the choice is made `length` steps later.
+        assert rewards == [0.0] * length + [1.0]
+        assert info == {"success": True}
+
+
+def test_t_maze_without_memory_is_a_coin_toss() -> None:
+    env = envs.TMaze({"corridor_length": 3})
+    env.reset(seed=0)
+    junctions, successes = set(), []
+    for _ in range(400):
+        env.reset()
+        for _ in range(3):
+            observation, *_ = env.step(0)
+        junctions.add(tuple(observation))
+        successes.append(env.step(1)[4]["success"])
+    # All junctions look the same, so whatever is chosen there is right half of the time.
+    assert junctions == {(0.0, 1.0)}
+    assert np.mean(successes) == pytest.approx(0.5, abs=0.08)
+
+
+def test_t_maze_refuses_an_empty_corridor() -> None:
+    with pytest.raises(ValueError, match="corridor_length must be at least 1, got 0"):
+        envs.TMaze({"corridor_length": 0})
+
+
+def test_bandit_pays_exploration() -> None:
+    env = envs.BanditEpisodes({"observe_feedback": True})
+    env.reset(seed=0)
+    random = [_bandit_return(env, lambda wins, pulls: pulls.sum() % 5) for _ in range(400)]
+    greedy = [
+        _bandit_return(env, lambda wins, pulls: np.argmax((wins + 1) / (pulls + 2)))
+        for _ in range(400)
+    ]
+    assert np.mean(random) == pytest.approx(20.0, abs=1.0)
+    assert np.mean(greedy) > 25.0
+
+
+def _bandit_return(env: gym.Env, choose: Callable[..., int]) -> float:
+    env.reset()
+    wins, pulls, done = np.zeros(5), np.zeros(5), False
+    while not done:
+        arm = int(choose(wins, pulls))
+        observation, reward, done, _, _ = env.step(arm)
+        assert observation[arm] == 1.0
+        assert observation[-1] == reward
+        wins[arm] += reward
+        pulls[arm] += 1
+    assert pulls.sum() == 40
+    return wins.sum()
+
+
+def test_bandit_shows_nothing_by_default() -> None:
+    env = envs.BanditEpisodes()
+    observation, _ = env.reset(seed=0)
+    assert observation == env.step(0)[0] == [0.0]
+
+
+@pytest.mark.parametrize(("shift", "expected"), [(0, 1.0), (1, -1.0)])
+def test_two_agent_recall(shift: int, expected: float) -> None:
+    env = envs.TwoAgentRecall({"delay": 2, "num_symbols": 3, "episode_length": 10})
+    observations, _ = env.reset(seed=1)
+    seen = {agent: [] for agent in env.agents}
+    total, done = 0.0, False
+    while not done:
+        for agent, observation in observations.items():
+            assert observation in env.observation_spaces[agent]
+            seen[agent].append(int(observation.argmax()))
+        # Right answers (or, with a shift, wrong ones) from two steps ago.
+        answers = {agent: (([0, 0] + seen[agent])[-3] + shift) % 3 for agent in env.agents}
+        observations, rewards, terminated, _, _ = env.step(answers)
+        assert len(set(rewards.values())) == 1
+        total += sum(rewards.values())
+        done = terminated["__all__"]
+    assert total == pytest.approx(expected)
+
+
+def test_repeat_previous_wants_the_card_of_three_steps_ago() -> None:
+    pytest.importorskip("popgym")
+    env = envs.make_repeat_previous({"difficulty": "easy"})
+    observation, _ = env.reset(seed=0)
+    seen, total, done = [observation], 0.0, False
+    while not done:
+        observation, reward, done, *_ = env.step(([0, 0, 0, *seen])[-4])
+        seen.append(observation)
+        total += reward
+    assert total == pytest.approx(1.0)
+
+
+def test_minigrid_memory_gives_images() -> None:
+    pytest.importorskip("minigrid")
+    env = envs.make_minigrid_memory({"size": 7})
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == (7, 7, 3)
+    assert observation in env.observation_space
+    assert env.action_space.n == 3
+
+
+@pytest.mark.parametrize(
+    ("make", "size", "limit"),
+    [(envs.make_stateless_cartpole, 2, 500), (envs.make_masked_pendulum, 2, 200)],
+)
+def test_hidden_velocities(make: Callable[..., gym.Env], size: int, limit: int) -> None:
+    env = make({})
+    observation, _ = env.reset(seed=0)
+    assert observation.shape == env.observation_space.shape == (size,)
+    assert env.get_wrapper_attr("_max_episode_steps") == limit

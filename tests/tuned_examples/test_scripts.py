@@ -1,0 +1,96 @@
+"""Each script explains itself, runs from the command line and survives Ctrl-C."""
+
+import ast
+import csv
+import importlib.util
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+EXAMPLES = ROOT / "tuned_examples"
+RunScript = Callable[..., subprocess.CompletedProcess]
+
+SCRIPTS = sorted([*EXAMPLES.glob("*.py"), *(EXAMPLES / "cluster").glob("*.py")])
+NAMES = [str(script.relative_to(EXAMPLES)) for script in SCRIPTS]
+CLOSING_LINE = r"return=\S+  env_steps=\d+  seconds=[\d.]+  bar=\S+ (not )?reached"
+
+
+def test_scripts_are_there() -> None:
+    assert len(SCRIPTS) >= 10
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
+def test_docstring_sections(script: Path) -> None:
+    doc = ast.get_docstring(ast.parse(script.read_text()))
+    assert "\nThis example:\n" in doc
+    for title in ("How to run this script", "Results to expect"):
+        assert f"\n{title}\n{'-' * len(title)}\n" in doc, f"no section {title!r}"
+    assert doc.index("This example:") < doc.index("How to run") < doc.index("Results to expect")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
+def test_help(script: Path, run_script: RunScript) -> None:
+    if script.name == "submit.py" and importlib.util.find_spec("aiohttp") is None:
+        pytest.skip("submitting jobs needs ray[default]")
+    done = run_script(script, "--help")
+    assert done.returncode == 0, done.stderr
+    assert "Results to expect" in done.stdout
+    if script.parent == EXAMPLES:
+        assert re.search(r"--num-env-runners \S+\s[^-]*\(default: \d\)", done.stdout)
+        assert "--no-attention" in done.stdout
+
+
+@pytest.mark.slow
+def test_end_to_end(run_script: RunScript, tmp_path: Path) -> None:
+    script = EXAMPLES / "ppo_t_maze.py"
+    options = ["--no-attention", "--stop-iters=2", "--num-env-runners=2"]
+    done = run_script(script, *options, "--results-dir=out")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(CLOSING_LINE, lines[-1])
+    assert sum(line.startswith("return=") for line in lines) == 1
+    assert sum(line.startswith("iter ") for line in lines) == 2
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {
+        "args.json",
+        "checkpoint",
+        "learning_curve.png",
+        "progress.csv",
+    }
+    with (tmp_path / "out" / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["env_steps"]) for row in rows] == [4096, 8192]
+    assert all(0.0 <= float(row["success"]) <= 1.0 for row in rows)
+
+    # The same run goes on from its checkpoint, and misses the bar.
+    resumed = run_script(script, *options, "--as-test", "--restore=out/checkpoint")
+    assert resumed.returncode == 1, resumed.stderr
+    assert "env_steps    12,288/" in resumed.stdout
+
+
+@pytest.mark.slow
+def test_interrupt_leaves_a_checkpoint(tmp_path: Path) -> None:
+    command = [sys.executable, str(EXAMPLES / "ppo_t_maze.py"), "--no-attention"]
+    process = subprocess.Popen(
+        [*command, "--num-env-runners=1", "--results-dir=out"],
+        cwd=tmp_path,
+        env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    for line in process.stdout:
+        if line.startswith("iter "):
+            break
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=120)
+    assert process.returncode == 130, rest
+    assert f"checkpoint: {tmp_path / 'out' / 'checkpoint'}" in rest
+    assert (tmp_path / "out" / "checkpoint" / "rllib_checkpoint.json").exists()
+    assert re.fullmatch(CLOSING_LINE, rest.splitlines()[-1])

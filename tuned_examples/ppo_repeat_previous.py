@@ -1,0 +1,83 @@
+"""PPO on POPGym's RepeatPrevious: name the suit of a card seen some steps ago.
+
+This example:
+    - solves a task that no policy without memory can solve: at each step, name the suit of the card
+      dealt 3 steps ago (`easy`; 31 and 63 steps ago for `medium` and `hard`).
+    - puts attention behind a connector of the user's own: the discrete observations are one-hot
+      encoded by `FlattenObservations`.
+    - draws an attention map after training and prints how much weight lies on the card that counts.
+
+How to run this script
+----------------------
+`python ppo_repeat_previous.py`
+
+Needs `pip install "rllib-attention[examples]"`. Add `--no-attention`, `--lstm` or `--gtrxl` for a
+control, `--difficulty=medium` for the longer task, and `--help` for all options.
+
+Results to expect
+-----------------
+Returns lie between -1 and 1; guessing gives -0.5. With attention, seed 0 passed a mean return of 0.75
+after 96,000 environment steps on the easy task and 0.9 after 170,000, in 4 to 5 minutes on 2 cores;
+0.87 of one head's weight then lay on the card that counts.
+"""
+
+from pathlib import Path
+
+from common import example_parser, require, run_example
+from common.envs import make_repeat_previous
+from ray import tune
+from ray.rllib.algorithms.algorithm import Algorithm
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.connectors.env_to_module import FlattenObservations
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+
+# How many steps back the wanted card lies.
+DISTANCE = {"easy": 3, "medium": 31, "hard": 63}
+
+parser = example_parser(__doc__, stop_reward=0.9, stop_timesteps=300_000, window=None)
+parser.add_argument("--difficulty", choices=list(DISTANCE), default="easy", help="how far back")
+
+
+def draw_attention(algo: Algorithm, results_dir: Path) -> None:
+    """Records one episode of attention weights, draws them and prints where they lie.
+
+    Args:
+        algo: The trained algorithm.
+        results_dir: Folder for the PNG.
+    """
+    from rllib_attention.inspection import plot_attention, record_attention
+
+    record = record_attention(algo)
+    plot_attention(record, results_dir / "attention.png")
+    distance = DISTANCE[algo.config.env_config["difficulty"]]
+    layer, head = record.sharpest_head(distance)
+    share = record.share(distance, layer=layer, head=head)
+    print(
+        f"attention weight {distance} steps back: {record.share(distance):.2f} over all heads, "
+        f"{share:.2f} in layer {layer + 1}, head {head + 1}"
+    )
+
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    require("popgym", "RepeatPrevious")
+    # Room for the wanted card in each layer's window; 16 was enough for the easy task.
+    args.window = args.window or max(16, DISTANCE[args.difficulty] + 1)
+    tune.register_env("repeat_previous", make_repeat_previous)
+
+    config = (
+        PPOConfig()
+        .environment("repeat_previous", env_config={"difficulty": args.difficulty})
+        .env_runners(env_to_module_connector=lambda env, spaces, device: FlattenObservations())
+        .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
+        .training(
+            lr=[[0, 5e-4], [150_000, 1e-4]],
+            train_batch_size_per_learner=2048,
+            minibatch_size=256,
+            num_epochs=6,
+            vf_loss_coeff=0.5,
+            clip_param=0.2,
+            grad_clip=0.5,
+        )
+    )
+    run_example(config, args, at_end=draw_attention if args.model == "attention" else None)
