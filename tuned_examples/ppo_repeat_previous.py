@@ -16,9 +16,9 @@ control, `--difficulty=medium` for the longer task, and `--help` for all options
 
 Results to expect
 -----------------
-Returns lie between -1 and 1; guessing gives -0.5. With attention, seed 0 passed a mean return of 0.75
-after 96,000 environment steps on the easy task and 0.9 after 170,000, in 4 to 5 minutes on 2 cores;
-0.87 of one head's weight then lay on the card that counts.
+Returns lie between -1 and 1; guessing gives -0.5. With attention, seed 0 passed a mean return of
+0.75 after 96,000 environment steps on the easy task and 0.9 after 170,000, in 4 to 5 minutes on 2
+cores; 0.87 of one head's weight then lay on the card that counts.
 """
 
 from pathlib import Path
