@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the names of `_EXPORTS`, for type checkers
     from rllib_attention.encoder import AttentionEncoderConfig as AttentionEncoderConfig
     from rllib_attention.inspection import plot_attention as plot_attention
     from rllib_attention.inspection import record_attention as record_attention
+    from rllib_attention.search_space import attention_search_space as attention_search_space
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ _EXPORTS = {
     "AttentionEncoder": "encoder",
     "AttentionEncoderConfig": "encoder",
     "attention_catalog": "catalog",
+    "attention_search_space": "search_space",
     "plot_attention": "inspection",
     "record_attention": "inspection",
     "use_attention": "algorithm",

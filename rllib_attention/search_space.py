@@ -1,9 +1,11 @@
 """`AttentionConfig` fields that may be Ray Tune search spaces."""
 
 import itertools
+import numbers
 from dataclasses import dataclass
 from typing import Any
 
+from ray import tune
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from rllib_attention.config import AttentionConfig
@@ -40,6 +42,83 @@ class SearchSpace:
             ValueError: If no combination is valid.
         """
         return _valid_configs(self.fixed, {}, self.searched)
+
+
+# What `attention_search_space` starts from, by its argument's name.
+_SMALLEST = {"max_layers": 1, "max_window": 2, "max_heads": 1, "max_dim": 8}
+
+
+def attention_search_space(
+    *, max_layers: int = 3, max_window: int = 64, max_heads: int = 4, max_dim: int = 128
+) -> dict[str, Domain]:
+    """Returns a search space over the shape of an attention model, ready for `use_attention`.
+
+    Layers are counted up to their maximum. Windows go from 8, heads from 1, and widths from 32,
+    each doubling up to its maximum, so that every combination is valid: widths are multiples of
+    heads, and heads have an even size. The learning rate is the algorithm's own and is searched
+    beside it, as in the example.
+
+    Args:
+        max_layers: Most layers.
+        max_window: Longest window, in time steps. Choose it such that `max_window` steps back lies
+            what the task wants remembered.
+        max_heads: Most heads.
+        max_dim: Largest width. Together with `max_heads` it must leave heads of two numbers or
+            more at the smallest width.
+
+    Returns:
+        A categorical search space for each of `num_layers`, `window`, `num_heads` and `dim`.
+
+    Raises:
+        TypeError: If a maximum is not an int.
+        ValueError: If a maximum is too small, or heads do not fit the smallest width.
+
+    Example:
+        >>> from ray import tune
+        >>> from ray.rllib.algorithms.ppo import PPOConfig
+        >>> from rllib_attention import attention_search_space, use_attention
+        >>> space = attention_search_space(max_window=32)
+        >>> space["window"].categories
+        [8, 16, 32]
+        >>> config = PPOConfig().environment("CartPole-v1")
+        >>> config = config.training(lr=tune.loguniform(1e-4, 1e-3))
+        >>> config = use_attention(config, **space)
+        >>> tuner = tune.Tuner(config.algo_class, param_space=config)
+    """
+    given = {
+        "max_layers": max_layers,
+        "max_window": max_window,
+        "max_heads": max_heads,
+        "max_dim": max_dim,
+    }
+    for name, value in given.items():
+        _check_maximum(name, value)
+    dims = _doubling(32, max_dim)
+    if dims[0] % (2 * max_heads):
+        raise ValueError(
+            f"max_heads={max_heads} must leave heads of even size at the smallest width, "
+            f"{dims[0]}. Use e.g. `attention_search_space(max_heads=4, max_dim=128)`."
+        )
+    return {
+        "num_layers": tune.choice(list(range(1, max_layers + 1))),
+        "window": tune.choice(_doubling(8, max_window)),
+        "num_heads": tune.choice(_doubling(1, max_heads)),
+        "dim": tune.choice(dims),
+    }
+
+
+def _check_maximum(name: str, value: Any) -> None:
+    example = f"Use e.g. `attention_search_space({name}={max(8, _SMALLEST[name])})`."
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral):
+        raise TypeError(f"{name} must be an int, got {value!r} ({type(value).__name__}). {example}")
+    if value < _SMALLEST[name]:
+        raise ValueError(f"{name} must be at least {_SMALLEST[name]}, got {value}. {example}")
+
+
+def _doubling(start: int, end: int) -> list[int]:
+    """Returns `start`, twice `start`, and so on, and last of all `end`; never more than `end`."""
+    values = [start << i for i in range(max(end // start, 1).bit_length()) if start << i < end]
+    return [*values, int(end)]
 
 
 def split_overrides(attention: AttentionConfig | None, overrides: dict[str, Any]) -> SearchSpace:
