@@ -38,7 +38,6 @@ parser = example_parser(
     stop_reward=0.9,
     stop_timesteps=500_000,
     stop_iters=20,
-    num_env_runners=0,
     num_layers=1,
     window=11,
 )

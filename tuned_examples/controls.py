@@ -71,17 +71,17 @@ T_MAZE_PLOT = "controls_t_maze.png"
 CORRIDORS = {length: f"t_maze_{length}" for length in (10, 30, 100)}
 TASKS = {
     "repeat_previous": Task(
-        "RepeatPrevious, easy", "ppo_repeat_previous.py", bar=0.9, budget=400_000
+        "RepeatPrevious, easy", "ppo_repeat_previous.py", bar=0.9, budget=200_000
     ),
     "stateless_cartpole": Task(
-        "CartPole without velocities", "ppo_stateless_cartpole.py", bar=350.0, budget=300_000
+        "CartPole without velocities", "ppo_stateless_cartpole.py", bar=350.0, budget=200_000
     ),
     **{
         name: Task(
             f"T-maze, corridor of {length}",
             "ppo_t_maze.py",
             bar=0.9,
-            budget=150_000,
+            budget=100_000,
             options=(f"--corridor-length={length}",),
         )
         for length, name in CORRIDORS.items()

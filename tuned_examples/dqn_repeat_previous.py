@@ -31,7 +31,7 @@ parser = example_parser(
     stop_reward=0.5,
     stop_timesteps=200_000,
     window=8,
-    num_env_runners=0,
+    num_envs_per_env_runner=8,
 )
 parser.add_argument(
     "--difficulty", choices=["easy", "medium", "hard"], default="easy", help="how far back"

@@ -28,7 +28,6 @@ parser = example_parser(
     controls=("mlp",),
     stop_reward=-250.0,
     stop_timesteps=60_000,
-    num_env_runners=0,
     num_envs_per_env_runner=4,
     window=4,
     num_layers=1,

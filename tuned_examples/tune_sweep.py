@@ -47,9 +47,7 @@ from ray.tune.schedulers import ASHAScheduler
 RETURN = "env_runners/episode_return_mean"
 STEPS = "num_env_steps_sampled_lifetime"
 
-parser = example_parser(
-    __doc__, controls=("mlp",), stop_reward=0.7, stop_timesteps=150_000, num_env_runners=0
-)
+parser = example_parser(__doc__, controls=("mlp",), stop_reward=0.7, stop_timesteps=150_000)
 parser.add_argument("--num-samples", type=int, default=12, help="trials to draw")
 parser.add_argument("--max-concurrent-trials", type=int, default=2, help="trials at a time")
 parser.add_argument("--resume", default=None, metavar="DIR", help="results folder to go on from")

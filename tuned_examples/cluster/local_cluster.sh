@@ -2,6 +2,7 @@
 # Starts a head and two worker nodes on this machine and runs the training job on them.
 #
 #   ./local_cluster.sh [arguments of train.py ...]
+#   KILL_NODE_AFTER=20 ./local_cluster.sh      also kills a worker node, 20 seconds into training
 #
 # It is a rehearsal for a real cluster: the job goes through the same submission, packaging, placement
 # and checkpointing. PYTHON, PORT, DASHBOARD_PORT, CPUS_PER_NODE and STORAGE may be set in the
@@ -51,7 +52,18 @@ start_node --head --port="$port" --dashboard-port="$dashboard_port" --temp-dir="
 start_node --address="127.0.0.1:$port"
 start_node --address="127.0.0.1:$port"
 
+kill_a_node() {
+    # A lost machine, as far as the others can tell: the node's raylet dies without a farewell.
+    until grep -q "env_steps" "$temp/job.log" 2>/dev/null; do sleep 1; done
+    sleep "$1"
+    pkill -KILL -P "${nodes[-1]}" -f raylet/raylet
+    echo "killed the raylet of worker node ${#nodes[@]}" | tee -a "$temp/job.log"
+}
+
 mkdir -p "$storage"
 echo "nodes log to $log, results go to $storage"
+if [ -n "${KILL_NODE_AFTER:-}" ]; then
+    kill_a_node "$KILL_NODE_AFTER" &
+fi
 "$python" "$here/submit.py" --address="http://127.0.0.1:$dashboard_port" -- \
-    --storage-path="$storage" --num-env-runners=2 "$@"
+    --storage-path="$storage" --num-env-runners=2 "$@" | tee -a "$temp/job.log"

@@ -1,4 +1,4 @@
-"""Submits `train.py` to a running Ray cluster, together with the package.
+r"""Submits `train.py` to a running Ray cluster, together with the package.
 
 This example:
     - sends the job script (`working_dir`) and the `rllib_attention` package (`py_modules`) along in
@@ -13,7 +13,11 @@ How to run this script
 Needs `pip install "ray[default]"`. Everything after `--` goes to `train.py`. On a cluster that
 `ray up cluster.yaml` has started, run `ray dashboard cluster.yaml` first; the address is then
 `http://127.0.0.1:8265`. Submit again with the same `--name` and `--storage-path` to go
-on with a run that was interrupted.
+on with a run that was interrupted. Without this script, from the repository's folder:
+
+    ray job submit --address=http://HEAD:8265 --working-dir=tuned_examples/cluster \
+        --runtime-env-json='{"py_modules": ["rllib_attention"]}' \
+        -- python train.py --storage-path=/shared/runs --num-env-runners=8
 
 Results to expect
 -----------------
@@ -61,6 +65,7 @@ def main() -> None:
     runtime_env = {
         "working_dir": str(Path(__file__).parent),
         "py_modules": [str(Path(rllib_attention.__file__).parent)],
+        "env_vars": {"PYTHONWARNINGS": "ignore"},
     }
     if args.pip:
         runtime_env["pip"] = args.pip

@@ -24,6 +24,7 @@ import argparse
 import sys
 from typing import Any
 
+import ray
 from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -53,6 +54,9 @@ def parse_args() -> argparse.Namespace:
         "--checkpoint-every", type=int, default=5, help="iterations between checkpoints (5)"
     )
     parser.add_argument("--no-attention", action="store_true", help="control without memory")
+    parser.add_argument(
+        "--verbose", action="store_true", help="also show what all workers of the job print"
+    )
     parser.add_argument("--as-test", action="store_true", help="fail if the return is not reached")
     return parser.parse_args()
 
@@ -79,6 +83,7 @@ def make_config(args: argparse.Namespace) -> AlgorithmConfig:
             num_epochs=6,
             vf_loss_coeff=0.05,
         )
+        .debugging(log_level="WARN" if args.verbose else "ERROR")
     )
     if args.no_attention:
         return config
@@ -119,20 +124,27 @@ def make_tuner(config: AlgorithmConfig, args: argparse.Namespace) -> tune.Tuner:
 
 
 class ProgressLine(tune.Callback):
-    """Prints one line per training iteration to the job's log."""
+    """Prints one line per training iteration to the job's log, and one for each retry."""
+
+    def on_trial_restore(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Says from where training goes on after a failure."""
+        print(f"going on from {trial.checkpoint.path}", flush=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        """Prints return, steps and time."""
+        """Prints return, steps, time and the nodes that are alive."""
         value = result["env_runners"].get("episode_return_mean", float("nan"))
         steps, seconds = result.get(STEPS, 0), result["time_total_s"]
-        print(f"return {value:8.3f}  env_steps {steps:>9,.0f}  {seconds:7.1f} s", flush=True)
+        nodes = sum(node["Alive"] for node in ray.nodes())
+        line = f"return {value:8.3f}  env_steps {steps:>9,.0f}  {seconds:7.1f} s"
+        print(f"{line}  nodes {nodes}", flush=True)
 
 
 def main() -> None:
     """Runs the job."""
     args = parse_args()
+    ray.init(log_to_driver=args.verbose)
     result = make_tuner(make_config(args), args).fit()[0]
     if result.error:
         raise result.error

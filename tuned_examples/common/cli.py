@@ -77,10 +77,10 @@ def example_parser(
 def _add_run_options(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("how to run")
     group.add_argument(
-        "--num-env-runners", type=int, default=2, help="sampling processes; 0: in this process"
+        "--num-env-runners", type=int, default=0, help="sampling processes; 0: in this process"
     )
     group.add_argument(
-        "--num-envs-per-env-runner", type=int, default=8, help="environments in each of them"
+        "--num-envs-per-env-runner", type=int, default=16, help="environments in each of them"
     )
     group.add_argument(
         "--num-learners", type=int, default=0, help="learner processes; 0: in this process"
