@@ -27,6 +27,7 @@ from pathlib import Path
 from common import example_parser, require, run_example, start_ray
 from common.envs import TMaze
 from common.models import set_model
+from common.recording import record_episodes, train_expert
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -59,45 +60,13 @@ def expert_config(args: argparse.Namespace) -> AlgorithmConfig:
     return set_model(config, argparse.Namespace(**{**vars(args), "model": "attention"}))
 
 
-def train_expert(args: argparse.Namespace, path: Path) -> Path:
-    """Trains the expert and returns its checkpoint."""
-    algo = expert_config(args).build_algo()
-    for _ in range(20):
-        value = algo.train()["env_runners"]["episode_return_mean"]
-        print(f"expert  return {value:8.3f}", flush=True)
-        if value >= 0.95:
-            break
-    algo.save_to_path(str(path))
-    algo.stop()
-    return path
-
-
-def record(args: argparse.Namespace, checkpoint: Path, folder: Path) -> None:
-    """Records complete episodes of the expert.
-
-    Args:
-        args: The parsed command line.
-        checkpoint: The expert.
-        folder: Where the episodes go.
-    """
-    config = expert_config(args).env_runners(batch_mode="complete_episodes")
-    config.offline_data(output=str(folder), output_write_episodes=True)
-    algo = config.build_algo()
-    algo.restore_from_path(str(checkpoint))
-    episodes = algo.env_runner.sample(num_episodes=args.episodes, explore=False)
-    value = sum(episode.get_return() for episode in episodes) / len(episodes)
-    print(f"recorded {len(episodes)} episodes, mean return {value:.3f}", flush=True)
-    algo.stop()
-
-
 def clone_config(folder: Path) -> AlgorithmConfig:
-    """Returns BC's config, reading the recorded episodes."""
+    """Returns BC's config, reading the episodes recorded in a folder."""
     return (
         BCConfig()
         .environment(TMaze)
         .offline_data(
-            # One folder, below the name of the environment.
-            input_=[str(next(folder.iterdir()))],
+            input_=[str(folder)],
             input_read_episodes=True,
             # Ready chunks are kept: a small data set is passed over many times.
             materialize_mapped_data=True,
@@ -121,10 +90,16 @@ if __name__ == "__main__":
     start_ray(args)
     args.results_dir = str(Path(args.results_dir or "results/bc_from_memory_policy").absolute())
     results = Path(args.results_dir)
-    expert = Path(args.expert).absolute() if args.expert else train_expert(args, results / "expert")
-    record(args, expert, results / "episodes")
+    config = expert_config(args)
+    if args.expert:
+        expert = Path(args.expert).absolute()
+    else:
+        expert = train_expert(config, results / "expert", enough=0.95, iterations=20)
+    recorded = record_episodes(
+        config, expert, results / "episodes", episodes=args.episodes, explore=False
+    )
     run_example(
-        clone_config(results / "episodes"),
+        clone_config(recorded),
         args,
         return_key="evaluation/env_runners/episode_return_mean",
         steps_key="learners/__all_modules__/num_env_steps_trained_lifetime",

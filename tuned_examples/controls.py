@@ -4,8 +4,8 @@ This example:
     - runs the tuned examples as a user would, each in a process of its own, with attention, RLlib's
       LSTM, RLlib's GTrXL (old API stack) and RLlib's MLP (no memory).
     - goes on where it stopped when it is started again: finished runs are not repeated.
-    - writes a report: environment steps and seconds to the bar over seeds, the success rate in the
-      T-maze against the length of its corridor, and one plot per task.
+    - writes a report: environment steps and CPU seconds to the bar over seeds, the success rate in
+      the T-maze against the length of its corridor, and one plot per task.
 
 How to run this script
 ----------------------

@@ -33,11 +33,11 @@ parser = example_parser(
     num_layers=1,
 )
 
-if __name__ == "__main__":
-    args = parser.parse_args()
-    tune.register_env("masked_pendulum", make_masked_pendulum)
 
-    config = (
+def make_config() -> SACConfig:
+    """Returns SAC's config for the task, without a model."""
+    tune.register_env("masked_pendulum", make_masked_pendulum)
+    return (
         SACConfig()
         .environment("masked_pendulum")
         .env_runners(rollout_fragment_length=1)
@@ -64,4 +64,8 @@ if __name__ == "__main__":
         )
         .reporting(min_sample_timesteps_per_iteration=1_000)
     )
-    run_example(config, args)
+
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    run_example(make_config(), args)

@@ -32,7 +32,7 @@ def result(iteration: int, steps: int, value: float | None) -> dict[str, object]
 
 def test_defaults() -> None:
     args = parse(stop_reward=3.5)
-    assert (args.num_env_runners, args.num_learners, args.stop_reward) == (2, 0, 3.5)
+    assert (args.num_env_runners, args.num_learners, args.stop_reward) == (0, 0, 3.5)
     assert args.checkpoint_at_end
     assert args.model == "attention"
 

@@ -16,7 +16,7 @@ def finish(folder: Path, value: float, steps: int) -> None:
     """Writes what a finished run leaves."""
     folder.mkdir(parents=True)
     rows = f"1,{steps // 2},1.0,-0.5\n2,{steps},2.0,{value}\n"
-    (folder / "progress.csv").write_text("iteration,env_steps,seconds,return\n" + rows)
+    (folder / "progress.csv").write_text("iteration,env_steps,cpu_seconds,return\n" + rows)
     (folder / "log.txt").write_text(summary_line(value, steps, 2.0, bar=0.9) + "\n")
 
 

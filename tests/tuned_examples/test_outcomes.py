@@ -16,7 +16,7 @@ CURVE = ((1000.0, -0.5), (2000.0, 0.5), (3000.0, 0.9))
 def write_run(folder: Path, *, closing: str, rows: list[tuple[int, float]]) -> None:
     folder.mkdir(parents=True)
     lines = [f"{i},{steps},{steps / 100},{value}" for i, (steps, value) in enumerate(rows)]
-    header = "iteration,env_steps,seconds,return"
+    header = "iteration,env_steps,cpu_seconds,return"
     (folder / "progress.csv").write_text("\n".join([header, *lines]) + "\n")
     (folder / "log.txt").write_text(f"some progress\n{closing}\n")
 
@@ -31,7 +31,7 @@ def test_a_finished_run_is_read(tmp_path: Path) -> None:
     write_run(tmp_path / "run", closing=line, rows=rows)
     found = read_outcome(tmp_path / "run", "task", "lstm", 2)
     curve = ((2000.0, 0.5), (3000.0, 0.912))
-    assert found == Outcome("task", "lstm", 2, 0.912, 3000, 12.3, True, curve)
+    assert found == Outcome("task", "lstm", 2, 0.912, 3000, 30.0, True, curve)
 
 
 def test_a_run_that_missed_the_bar_is_finished_too(tmp_path: Path) -> None:

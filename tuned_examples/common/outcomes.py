@@ -26,7 +26,7 @@ class Outcome:
         seed: The run's seed.
         value: Mean return at the end, which is the first return at the bar or above it.
         env_steps: Environment steps taken.
-        seconds: Time that training took.
+        seconds: CPU time that training took; what else the machine did does not count.
         reached: Whether the run ended at the bar.
         curve: Pairs of environment steps and mean return, one for each iteration in which an
             episode had ended.
@@ -50,7 +50,7 @@ class Summary:
         runs: How many runs there are.
         reached: How many of them ended at the bar.
         steps: Environment steps to the bar of those that reached it: mean and deviation.
-        seconds: Seconds to the bar of those that reached it: mean and deviation.
+        seconds: CPU seconds to the bar of those that reached it: mean and deviation.
         value: Return at the end of all runs: mean and deviation.
         taken: Environment steps that all runs took on average; one that missed the bar took its
             whole budget.
@@ -100,7 +100,7 @@ def read_outcome(folder: Path, task: str, model: str, seed: int) -> Outcome | No
         seed=seed,
         value=float(line["value"]),
         env_steps=int(line["steps"]),
-        seconds=float(line["seconds"]),
+        seconds=read_column(folder / "progress.csv", "cpu_seconds")[-1],
         reached=line["verdict"] == "reached",
         curve=read_curve(folder / "progress.csv"),
     )
@@ -115,9 +115,22 @@ def read_curve(path: Path) -> tuple[tuple[float, float], ...]:
     Returns:
         Pairs of environment steps and mean return, without iterations that have no return yet.
     """
-    with path.open() as file:
-        points = [(float(row["env_steps"]), float(row["return"])) for row in csv.DictReader(file)]
+    points = zip(read_column(path, "env_steps"), read_column(path, "return"), strict=True)
     return tuple((steps, value) for steps, value in points if not math.isnan(value))
+
+
+def read_column(path: Path, name: str) -> list[float]:
+    """Reads one column of a run's `progress.csv`.
+
+    Args:
+        path: The file.
+        name: Name of the column.
+
+    Returns:
+        One number per iteration.
+    """
+    with path.open() as file:
+        return [float(row[name]) for row in csv.DictReader(file)]
 
 
 def summarize(outcomes: Sequence[Outcome]) -> Summary:

@@ -69,7 +69,7 @@ def task_table(task: str, outcomes: Sequence[Outcome]) -> str:
     summaries = {m: summarize(groups[m]) for m in MODEL_NAMES if m in groups}
     lines = [
         "| model | seeds at the bar | env steps to the bar | against attention "
-        "| seconds to the bar | return at the end |",
+        "| CPU seconds to the bar | return at the end |",
         "|---|---|---|---|---|---|",
     ]
     for model, summary in summaries.items():

@@ -37,6 +37,7 @@ class Run:
         extra: Further columns for `progress.csv`: name to path within the result.
         rows: One row per iteration.
         started: Time at which training began.
+        started_cpu: This process's CPU time at that moment.
     """
 
     args: argparse.Namespace
@@ -46,6 +47,7 @@ class Run:
     extra: Mapping[str, str] = field(default_factory=dict)
     rows: list[dict[str, float]] = field(default_factory=list)
     started: float = field(default_factory=time.perf_counter)
+    started_cpu: float = field(default_factory=time.process_time)
 
     @property
     def reached(self) -> bool:
@@ -149,7 +151,7 @@ def _build(config: AlgorithmConfig, checkpoint: str | None) -> Algorithm:
 
 def _train(algo: Algorithm, run: Run, stop: StopRequest) -> None:
     """Trains until the run is finished or a stop is asked for."""
-    run.started = time.perf_counter()
+    run.started, run.started_cpu = time.perf_counter(), time.process_time()
     try:
         while not run.finished and not stop.asked:
             record_iteration(run, algo.train())
@@ -174,6 +176,8 @@ def record_iteration(run: Run, result: Mapping[str, Any]) -> None:
         "iteration": result["training_iteration"],
         "env_steps": int(metric(result, run.steps_key, default=0)),
         "seconds": round(time.perf_counter() - run.started, 2),
+        # Without the time that other processes took away: what to compare models by.
+        "cpu_seconds": round(time.process_time() - run.started_cpu, 2),
         "return": metric(result, run.return_key),
     }
     # After `--restore` the counter starts high: the first iteration has no speed to show.

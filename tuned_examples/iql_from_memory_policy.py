@@ -1,0 +1,117 @@
+"""Offline RL with memory: IQL on episodes that a policy with memory has recorded.
+
+This example:
+    - trains a policy with memory by SAC on the pendulum without angular velocity (or takes the one
+      of `--expert`), and records its episodes as it explores.
+    - trains IQL on them, for continuous actions. Each sampled step comes with its true past, since
+      whole episodes are read (`input_read_episodes=True`).
+    - evaluates the result online after each iteration; the return shown is that of the evaluation.
+
+How to run this script
+----------------------
+`python iql_from_memory_policy.py`
+
+Needs `pip install "rllib-attention[examples]"`. Add `--no-attention` for an IQL policy without
+memory (the expert keeps its own), and `--help` for all options. `--expert` takes a checkpoint of
+`sac_masked_pendulum.py`.
+
+Results to expect
+-----------------
+Returns are negative costs: about -1,200 for a random policy and -150 for a very good one. The bar
+is -300.
+"""
+
+import argparse
+from pathlib import Path
+
+from common import example_parser, require, run_example, start_ray
+from common.models import set_model
+from common.recording import record_episodes, train_expert
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.iql import IQLConfig
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from sac_masked_pendulum import make_config
+
+parser = example_parser(
+    __doc__,
+    controls=("mlp",),
+    stop_reward=-300.0,
+    stop_timesteps=5_000_000,
+    stop_iters=20,
+    num_envs_per_env_runner=4,
+    window=4,
+    num_layers=1,
+)
+parser.add_argument("--expert", default=None, metavar="CHECKPOINT", help="unset: train one first")
+parser.add_argument("--episodes", type=int, default=100, help="episodes to record")
+
+
+def expert_config(args: argparse.Namespace) -> AlgorithmConfig:
+    """Returns the expert's config: SAC with memory, whatever model IQL gets."""
+    config = make_config().env_runners(num_envs_per_env_runner=4)
+    config.debugging(seed=args.seed, log_level="ERROR")
+    return set_model(config, argparse.Namespace(**{**vars(args), "model": "attention"}))
+
+
+def offline_config(folder: Path) -> AlgorithmConfig:
+    """Returns IQL's config, reading the episodes recorded in a folder."""
+    return (
+        IQLConfig()
+        .environment("masked_pendulum")
+        .offline_data(
+            input_=[str(folder)],
+            input_read_episodes=True,
+            # Windows are made when a step is sampled, and not kept.
+            materialize_mapped_data=False,
+            dataset_num_iters_per_learner=200,
+            map_batches_kwargs={"concurrency": 1},
+            iter_batches_kwargs={"prefetch_batches": 1},
+        )
+        .rl_module(
+            model_config=DefaultModelConfig(
+                fcnet_hiddens=[128],
+                fcnet_activation="relu",
+                head_fcnet_hiddens=[128],
+                head_fcnet_activation="relu",
+            )
+        )
+        .training(
+            actor_lr=5e-4,
+            critic_lr=5e-4,
+            value_lr=5e-4,
+            # Set above instead; RLlib refuses to have both.
+            lr=None,
+            beta=3.0,
+            expectile=0.8,
+            tau=0.005,
+            target_network_update_freq=1,
+            train_batch_size_per_learner=256,
+        )
+        .evaluation(
+            evaluation_interval=1,
+            evaluation_duration=20,
+            evaluation_config=IQLConfig.overrides(explore=False),
+        )
+    )
+
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    require("msgpack_numpy", "Recording episodes")
+    start_ray(args)
+    args.results_dir = str(Path(args.results_dir or "results/iql_from_memory_policy").absolute())
+    results = Path(args.results_dir)
+    config = expert_config(args)
+    if args.expert:
+        expert = Path(args.expert).absolute()
+    else:
+        expert = train_expert(config, results / "expert", enough=-250.0, iterations=30)
+    recorded = record_episodes(
+        config, expert, results / "episodes", episodes=args.episodes, explore=True
+    )
+    run_example(
+        offline_config(recorded),
+        args,
+        return_key="evaluation/env_runners/episode_return_mean",
+        steps_key="learners/__all_modules__/num_env_steps_trained_lifetime",
+    )
