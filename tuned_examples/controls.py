@@ -71,7 +71,7 @@ T_MAZE_PLOT = "controls_t_maze.png"
 CORRIDORS = {length: f"t_maze_{length}" for length in (10, 30, 100)}
 TASKS = {
     "repeat_previous": Task(
-        "RepeatPrevious, easy", "ppo_repeat_previous.py", bar=0.9, budget=200_000
+        "RepeatPrevious, easy", "ppo_repeat_previous.py", bar=0.9, budget=150_000
     ),
     "stateless_cartpole": Task(
         "CartPole without velocities", "ppo_stateless_cartpole.py", bar=350.0, budget=200_000

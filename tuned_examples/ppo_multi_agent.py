@@ -42,8 +42,9 @@ if __name__ == "__main__":
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
             lr=5e-4,
+            gamma=0.5,  # Each answer is rewarded at once and changes nothing later.
             train_batch_size_per_learner=2048,
-            minibatch_size=512,
+            minibatch_size=256,
             num_epochs=6,
             entropy_coeff=0.005,
             vf_loss_coeff=0.5,
