@@ -42,6 +42,19 @@ from common.report import (
 )
 
 HERE = Path(__file__).parent
+PREAMBLE = """# Attention against RLlib's own models
+
+Made by `python tuned_examples/controls.py`, which runs the tuned examples, each in a process of its
+own with one thread, and can be stopped and started again.
+
+- Numbers are means over seeds ± their standard deviation.
+- All models have width 64, the same chunk length, and the same options of PPO. Attention and GTrXL
+  have the same layers, heads and window (2 layers and 16 steps; in the T-maze 1 layer, and a window
+  that reaches the cue). In the T-maze a training chunk holds a whole episode for all models.
+- A run ends when the mean return of the last 100 episodes is at the bar, or its budget is spent.
+- "Against attention" compares environment steps taken; `>` means that a run missed the bar, and
+  counts with its budget.
+- CPU seconds are those of training in the one process that samples and learns."""
 # The flag that chooses each model in the scripts.
 FLAGS = {"mlp": ["--no-attention"], "lstm": ["--lstm"], "gtrxl": ["--gtrxl"], "attention": []}
 # One process, so that seconds compare models and not how they share cores.
@@ -191,7 +204,7 @@ def report(results: Path) -> Path | None:
     if mazes:
         sections.append(_maze_section(mazes, outcomes, results))
     path = results / "controls.md"
-    path.write_text("\n\n".join(filter(None, sections)) + "\n")
+    path.write_text("\n\n".join([PREAMBLE, *filter(None, sections)]) + "\n")
     return path
 
 

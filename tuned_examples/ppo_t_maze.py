@@ -3,7 +3,8 @@
 This example:
     - trains PPO on a task that is memory and nothing else: the cue is shown at the first step, the
       reward comes `--corridor-length` steps later and depends on it.
-    - picks the window so that the junction sees the cue directly.
+    - picks the window so that the junction sees the cue directly, and training chunks that hold a
+      whole episode, so that an LSTM's gradient reaches the cue as well.
     - logs the success rate from a callback that follows the step's info.
 
 How to run this script
@@ -24,7 +25,14 @@ from common.envs import TMaze, log_success
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(__doc__, stop_reward=0.9, stop_timesteps=300_000, window=None, num_layers=1)
+parser = example_parser(
+    __doc__,
+    stop_reward=0.9,
+    stop_timesteps=300_000,
+    window=None,
+    num_layers=1,
+    max_seq_len=None,
+)
 parser.add_argument(
     "--corridor-length", type=int, default=10, help="steps from the cue to the choice (10, 30, 100)"
 )
@@ -33,6 +41,7 @@ if __name__ == "__main__":
     args = parser.parse_args()
     # The junction is `corridor_length` steps after the cue; the window counts both ends.
     args.window = args.window or args.corridor_length + 1
+    args.max_seq_len = args.max_seq_len or max(32, args.corridor_length + 1)
 
     config = (
         PPOConfig()
