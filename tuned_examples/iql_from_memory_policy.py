@@ -81,7 +81,7 @@ def offline_config(folder: Path) -> AlgorithmConfig:
             value_lr=5e-4,
             # Set above instead; RLlib refuses to have both.
             lr=None,
-            beta=3.0,
+            beta=0.3,
             expectile=0.8,
             tau=0.005,
             target_network_update_freq=1,
