@@ -57,8 +57,8 @@ def make_config() -> SACConfig:
             lr=None,
             target_entropy="auto",
             tau=0.005,
-            train_batch_size_per_learner=256,
-            training_intensity=128,
+            train_batch_size_per_learner=128,
+            training_intensity=64,
             num_steps_sampled_before_learning_starts=1_000,
             replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 100_000},
         )
