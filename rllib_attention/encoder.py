@@ -199,9 +199,13 @@ class AttentionEncoder(TorchModel, Encoder):
 
     def _forward_chunks(self, obs: Tensor, state: dict, dropout: bool) -> dict:
         """Chunks (B, T, *obs) with their context → (B, T, D)."""
-        num_steps = obs.shape[1]
+        num_steps, context = obs.shape[1], state[CONTEXT].shape[1]
         rows = torch.cat((state[CONTEXT].to(obs.dtype), obs), dim=1)
-        layout = PackedLayout(_valid(state[LENGTH], rows.shape[1], num_steps), num_steps)
+        # Valid steps of the context, which is right-aligned, and of the chunk.
+        before, within = state[LENGTH].cpu().numpy().T
+        layout = PackedLayout(
+            context - before, context + within, context + num_steps, num_steps, obs.device
+        )
         features = layout.pack(state[FEATURES]) if self.prev_inputs.size else None
         tokens = self.embed(layout.pack(rows), features)
         out = layout.unpack(self.transformer(tokens, layout, dropout=dropout))
@@ -256,13 +260,6 @@ class AttentionEncoder(TorchModel, Encoder):
     def __getstate__(self) -> dict:
         """Leaves the rollout cache out of copies (target networks) and pickles."""
         return {**self.__dict__, "_cache": None}
-
-
-def _valid(length: Tensor, size: int, num_steps: int) -> Tensor:
-    """(B, 2) valid context and chunk steps → (B, S): context is right-aligned, chunk left."""
-    position = torch.arange(size, device=length.device) - (size - num_steps)
-    context, chunk = length.unsqueeze(-1).unbind(1)
-    return (position >= -context) & (position < chunk)
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:

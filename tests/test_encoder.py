@@ -32,7 +32,10 @@ def build(**options):
 
 
 def chunk(steps=10, context=6):
-    state = {CONTEXT: torch.randn(2, context, 3), LENGTH: torch.tensor([[context, steps], [0, 4]])}
+    state = {
+        CONTEXT: torch.randn(2, context, 3),
+        LENGTH: torch.tensor([[context, steps], [0, min(4, steps)]]),
+    }
     return {Columns.OBS: torch.randn(2, steps, 3), Columns.STATE_IN: state}
 
 

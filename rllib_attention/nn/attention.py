@@ -45,11 +45,12 @@ class MultiHeadAttention(nn.Module):
         Returns:
             Query, key and value, each (..., H, E).
         """
-        pairs, value = self.qkv(x).tensor_split((2 * self.num_heads * self.head_size,), dim=-1)
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_size))
+        # `split`, because the gradient of `tensor_split` fills a tensor of zeros for each part.
+        pairs, value = heads.split((2 * self.num_heads, self.num_heads), dim=-2)
         # Queries and keys are rotated at once, as the heads of one tensor.
-        rotated = self.position.rotate(pairs.unflatten(-1, (-1, self.head_size)), angles)
-        query, key = rotated.tensor_split(2, dim=-2)
-        return query, key, value.unflatten(-1, (-1, self.head_size))
+        query, key = self.position.rotate(pairs, angles).split(self.num_heads, dim=-2)
+        return query, key, value
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, *, dropout: bool
@@ -115,11 +116,7 @@ class MultiHeadAttention(nn.Module):
         """
         query, attn_mask = self._position_mask(query, mask)
         scores = query @ key.transpose(-1, -2) / self.head_size**0.5
-        if attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, float("-inf"))
-        else:
-            scores = scores + attn_mask
-        return scores.softmax(dim=-1)
+        return (scores + attn_mask).softmax(dim=-1)
 
     def merge(self, context: Tensor) -> Tensor:
         """Merges heads and projects: (..., H, E) → (..., D)."""
@@ -129,6 +126,6 @@ class MultiHeadAttention(nn.Module):
         """Returns the content query, and the mask with the position score where there is one."""
         query, position_query = self.position.split_query(query)
         if position_query is None:
-            return query, mask.allowed
-        bias = self.position.bias(position_query, mask.distance) / self.head_size**0.5
-        return query, bias.masked_fill(~mask.allowed, float("-inf"))
+            return query, mask.bias.to(query.dtype)
+        where = self.position.bias(position_query, mask.distance)
+        return query, torch.add(mask.bias, where, alpha=self.head_size**-0.5).to(query.dtype)

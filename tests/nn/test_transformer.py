@@ -37,6 +37,12 @@ def ragged_rows(model):
     return torch.randn(ROWS, size, DIM, requires_grad=True), valid, [s for s, _ in spans]
 
 
+def layout_of(valid, num_outputs):
+    first = valid.int().argmax(dim=1)
+    stop = first + valid.sum(dim=1)
+    return PackedLayout(first.numpy(), stop.numpy(), valid.shape[1], num_outputs)
+
+
 def by_episode(model, x, valid):
     """The slow, obvious way: each row's steps alone, in full, without trimming or packing."""
     out = torch.zeros(ROWS, STEPS, DIM)
@@ -66,7 +72,7 @@ def test_paths_agree(options):
     seen = valid[:, -STEPS:]
 
     rows = model.forward_rows(x, valid, STEPS)
-    layout = PackedLayout(valid, STEPS)
+    layout = layout_of(valid, STEPS)
     packed = layout.unpack(model(layout.pack(x), layout))
     for out in (rows, packed):
         torch.testing.assert_close(out[seen], expected[seen], atol=1e-5, rtol=1e-5)
@@ -106,7 +112,7 @@ def test_receptive_field_is_exact(position):
     num_layers, window, size = 2, 3, 12
     model = build(position=position, num_layers=num_layers, window=window)
     x = torch.randn(1, size, DIM, requires_grad=True)
-    layout = PackedLayout(torch.ones(1, size, dtype=torch.bool), size)
+    layout = layout_of(torch.ones(1, size, dtype=torch.bool), size)
     out = layout.unpack(model(layout.pack(x), layout))
     for t in range(size):
         (grad,) = torch.autograd.grad(out[0, t].pow(2).sum(), x, retain_graph=True)
@@ -120,7 +126,7 @@ def test_rows_do_not_see_each_other():
     x, valid, _ = ragged_rows(model)
     changed = x.detach().clone()
     changed[1] *= -1  # a constant would vanish in the norms
-    layout = PackedLayout(valid, STEPS)
+    layout = layout_of(valid, STEPS)
     before, after = (layout.unpack(model(layout.pack(rows), layout)) for rows in (x, changed))
     untouched = torch.tensor([0, 2, 3])
     torch.testing.assert_close(before[untouched], after[untouched], atol=0, rtol=0)
