@@ -4,6 +4,7 @@ Shapes: B batch, T time, C context, S = C + T, D embed dim, F previous-action an
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +173,9 @@ class AttentionEncoder(TorchModel, Encoder):
         Returns:
             (N, D).
         """
-        if self.config.attention.check_finite and obs.is_floating_point():
+        # A sum is one kernel. If it is not finite, that may be an overflow: look again.
+        is_checked = self.config.attention.check_finite and obs.is_floating_point()
+        if is_checked and not math.isfinite(obs.sum()):
             self._check_finite(obs)
         token = self.tokenizer({Columns.OBS: obs.float()})[ENCODER_OUT]
         if self.prev_inputs.size:

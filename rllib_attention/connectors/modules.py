@@ -10,6 +10,7 @@ from ray.rllib.core.models.base import CRITIC
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.spaces.space_utils import BatchedNdArray
 from torch import nn
 
 from rllib_attention.config import AttentionConfig
@@ -111,6 +112,13 @@ def replace_batch_items(
         column_data[_batch_key(episode)] = []
     for episode, item in items:
         column_data[_batch_key(episode)].append(item)
+
+
+def as_rows(rows: Any) -> Any:
+    """Marks arrays as batches of rows for RLlib's `BatchIndividualItems`."""
+    if isinstance(rows, dict):
+        return {key: as_rows(value) for key, value in rows.items()}
+    return rows.view(BatchedNdArray)
 
 
 def _batch_key(episode: SingleAgentEpisode) -> tuple:

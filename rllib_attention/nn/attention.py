@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rllib_attention.nn.kv_cache import KVCache, StepIndex
 from rllib_attention.nn.layout import AttentionMask
 from rllib_attention.nn.positions import NoPosition
 
@@ -70,38 +69,6 @@ class MultiHeadAttention(nn.Module):
         query, attn_mask = self._position_mask(query, mask)
         probability = self.dropout if dropout else 0.0
         return F.scaled_dot_product_attention(query, key, value, attn_mask, probability)
-
-    def step(
-        self, x: Tensor, angles: Tensor | None, cache: KVCache, layer: int, index: StepIndex
-    ) -> Tensor:
-        """Adds the current step of each slot to the cache and attends from it.
-
-        The same function as `project`, `attend` and `merge`, in as few kernels as possible: at
-        one token for each sub-environment, starting kernels is all the cost.
-
-        Args:
-            x: (B, D).
-            angles: Positions for all of query, key and value heads, (B, 3*H, E/2), or None.
-            cache: Keys and values.
-            layer: This layer's index in the cache.
-            index: What each slot may read.
-
-        Returns:
-            (B, D).
-        """
-        heads = self.qkv(x).view(len(x), 3 * self.num_heads, self.head_size)
-        if angles is not None:
-            heads = self.position.rotate(heads, angles)
-        cache.write(layer, index, heads[:, self.num_heads :])
-        key, value = cache.read(layer, index)
-        scale = self.head_size**-0.5
-        query, position_query = self.position.split_query(heads[:, : self.num_heads].unsqueeze(-2))
-        bias = index.bias
-        if position_query is not None:
-            where = self.position.bias(position_query, index.distance())
-            bias = torch.add(bias, where.flatten(0, 1), alpha=scale)
-        scores = torch.baddbmm(bias, query.flatten(0, 1), key.transpose(1, 2), alpha=scale)
-        return self.out(torch.bmm(scores.softmax(dim=-1), value).view(len(x), -1))
 
     def weights(self, query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
         """The weights α themselves, computed step by step; no dropout.

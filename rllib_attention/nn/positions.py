@@ -5,6 +5,8 @@ changes nothing. Shapes: B batch, H heads, N tokens, Q queries, K keys, W window
 E head size.
 """
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -62,8 +64,7 @@ class RotaryPosition(NoPosition):
         super().__init__()
         if head_size % 2:
             raise ValueError(f"`head_size` must be even for rotary positions, got {head_size}.")
-        self._frequencies = base ** -(np.arange(0, head_size, 2) / head_size)
-        self._table = self._compute(np.arange(_TABLE_SIZE))
+        self.head_size, self.base = head_size, base
 
     def angles(self, steps: np.ndarray) -> np.ndarray:
         """Returns the rotation of each time step.
@@ -76,12 +77,8 @@ class RotaryPosition(NoPosition):
         """
         # Most steps are small ones, and to look them up is many times faster.
         if steps.size and steps.min() >= 0 and steps.max() < _TABLE_SIZE:
-            return self._table[steps]
-        return self._compute(steps)
-
-    def _compute(self, steps: np.ndarray) -> np.ndarray:
-        phase = steps[..., None, None] * self._frequencies
-        return np.exp(1j * phase).astype(np.complex64)
+            return _rotation_table(self.head_size, self.base)[steps]
+        return _rotations(self.head_size, self.base, steps)
 
     def rotate(self, x: Tensor, angles: Tensor | None) -> Tensor:
         """Rotates queries or keys to their time steps, each pair of neighbours as one number.
@@ -146,6 +143,16 @@ class RelativePosition(NoPosition):
         rows = self.project(self.sinusoids).view(window, self.num_heads, self.head_size)
         table = query @ rows.permute(1, 2, 0)  # (..., H, Q, W)
         return table.gather(-1, distance.expand(*table.shape[:-1], distance.shape[-1]))
+
+
+@functools.lru_cache(maxsize=8)
+def _rotation_table(head_size: int, base: float) -> np.ndarray:
+    return _rotations(head_size, base, np.arange(_TABLE_SIZE))
+
+
+def _rotations(head_size: int, base: float, steps: np.ndarray) -> np.ndarray:
+    frequencies = base ** -(np.arange(0, head_size, 2) / head_size)
+    return np.exp(1j * steps[..., None, None] * frequencies).astype(np.complex64)
 
 
 def _sinusoids(window: int, dim: int) -> Tensor:

@@ -153,42 +153,6 @@ class Transformer(nn.Module):
             rows = block(rows, attend, lambda x, q=num_queries: x[:, -q:])
         return self.norm(rows)
 
-    def step(
-        self,
-        tokens: Tensor,
-        cache: KVCache,
-        slots: np.ndarray,
-        steps: np.ndarray,
-        starts: np.ndarray,
-    ) -> Tensor:
-        """Runs one new step of each slot and adds it to the cache.
-
-        Args:
-            tokens: (B, D).
-            cache: Holds the last W - 1 steps of each slot at least.
-            slots: Which slot each row belongs to, (B,).
-            steps: Time step of each row in its episode, (B,).
-            starts: First cached step of each row's episode, (B,).
-
-        Returns:
-            (B, D).
-        """
-        index = cache.index(slots, steps, starts)
-        angles = self._angles(steps, tokens.device)
-        if angles is not None:  # values are not rotated
-            rotated = angles.expand(-1, 2 * self.num_heads, -1)
-            kept = torch.ones_like(angles).expand(-1, self.num_heads, -1)
-            angles = torch.cat((rotated, kept), dim=1)
-        for layer, block in enumerate(self.blocks):
-
-            def attend(
-                x: Tensor, attention: MultiHeadAttention = block.attention, layer: int = layer
-            ) -> Tensor:
-                return attention.step(x, angles, cache, layer, index)
-
-            tokens = block(tokens, attend)
-        return self.norm(tokens)
-
     def prefill(
         self,
         rows: Tensor,

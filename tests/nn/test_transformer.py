@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_attention.nn import KVCache, PackedLayout, Transformer
+from rllib_attention.nn import KVCache, PackedLayout, Stepper, Transformer
 
 DIM, ROWS, STEPS = 16, 4, 12
 OPTIONS = [
@@ -102,7 +102,8 @@ def run_cached(model, x, starts, clock=1_000_000):
     first = np.array(starts) + clock
     now = np.full(ROWS, context + clock)
     model.prefill(x[:, :context], cache, slots, now, first)
-    steps = [model.step(x[:, context + t], cache, slots, now + t, first) for t in range(STEPS)]
+    step = Stepper(model).step
+    steps = [step(x[:, context + t], cache, slots, now + t, first) for t in range(STEPS)]
     return torch.stack(steps, dim=1)
 
 
