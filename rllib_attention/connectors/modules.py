@@ -13,6 +13,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import BatchedNdArray
 from torch import nn
 
+from rllib_attention.chunks import DEFAULT_CHUNK
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder import AttentionEncoder
 from rllib_attention.prev_inputs import PrevInputs
@@ -77,7 +78,11 @@ def _inspect(module: RLModule) -> AttentionModule | None:
     encoders = tuple(m for m in parts if isinstance(m, AttentionEncoder))
     if not encoders:
         return None
-    max_seq_len = module.model_config.get("max_seq_len", encoders[0].config.attention.max_seq_len)
+    max_seq_len = (
+        module.model_config.get("max_seq_len")
+        or encoders[0].config.attention.max_seq_len
+        or DEFAULT_CHUNK
+    )
     return AttentionModule(encoders, max_seq_len, CRITIC in module.get_initial_state())
 
 
