@@ -141,6 +141,22 @@ def test_shifting_the_clock_changes_nothing():
     torch.testing.assert_close(early, late, atol=1e-6, rtol=1e-6)
 
 
+@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+def test_autocast(position):
+    """Kernels run in bfloat16, gradients come back in float32; 8 bits of mantissa are 1%."""
+    model = build(position=position, num_layers=2, window=4)
+    x, valid, _ = ragged_rows(model)
+    layout = layout_of(valid, STEPS)
+    exact = layout.unpack(model(layout.pack(x), layout))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layout.unpack(model(layout.pack(x), layout))
+        rows = model.forward_rows(x, valid, STEPS)
+    seen = valid[:, -STEPS:]
+    for rounded in (out, rows):
+        torch.testing.assert_close(rounded[seen].float(), exact[seen], atol=0.1, rtol=0.05)
+    assert gradient(out.float(), valid, x).dtype == torch.float32
+
+
 @pytest.mark.parametrize(("name", "value"), [("position", "absolute"), ("gate", "highway")])
 def test_unknown_names_are_rejected(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be one of .* got '{value}'"):
