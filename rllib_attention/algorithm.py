@@ -13,6 +13,7 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_attention.catalog import ATTENTION, WINDOWED, attention_catalog
+from rllib_attention.chunks import with_chunk_length
 from rllib_attention.config import AttentionConfig
 from rllib_attention.connectors import (
     AddRolloutContext,
@@ -31,7 +32,6 @@ from rllib_attention.validation import (
     known_modules,
     module_options,
 )
-from rllib_attention.vtrace import with_whole_fragments
 
 
 def use_attention(
@@ -81,7 +81,7 @@ def use_attention(
         return use_attention_on_old_stack(config, space, module_ids)
     path = algorithm_path(config)
     set_offline_data(config, path, longest_history(space))
-    space = with_whole_fragments(config, space)
+    space = with_chunk_length(config, space)
     check_before(config, space, path, module_ids)
     _set_modules(config, space, path, module_ids)
     if not is_connected(config):  # by an earlier call, for other modules

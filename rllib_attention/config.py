@@ -29,6 +29,7 @@ _MINIMUM = {
     "prev_rewards": 0,
     "max_seq_len": 1,
 }
+_OPTIONAL = ("head_dim", "max_seq_len")
 _CHOICES = {"position": get_args(Position), "gate": get_args(Gate)}
 _DEFAULT_GATE_BIAS = 2.0
 
@@ -77,7 +78,8 @@ class AttentionConfig:
         dropout: Probability with which an attention weight is dropped in training.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
-        max_seq_len: Time steps per training chunk.
+        max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
+            APPO and IMPALA, else twice the context as long as two chunks fit into a minibatch.
         check_finite: Whether observations that are not finite raise an error instead of
             turning the weights to NaN.
 
@@ -108,7 +110,7 @@ class AttentionConfig:
     dropout: float = 0.0
     prev_actions: int = 0
     prev_rewards: int = 0
-    max_seq_len: int = 64
+    max_seq_len: int | None = None
     check_finite: bool = True
 
     def __post_init__(self) -> None:
@@ -240,7 +242,7 @@ class AttentionConfig:
         for name in _field_names():
             _reject_search_space(name, getattr(self, name))
         for name in _MINIMUM:
-            if name != "head_dim" or self.head_dim is not None:
+            if name not in _OPTIONAL or getattr(self, name) is not None:
                 self._convert(name, _to_int(_qualified(name), getattr(self, name), _mend(name)))
         for name in ("gate_bias", "dropout"):
             self._convert(name, _to_float(name, getattr(self, name)))

@@ -4,6 +4,7 @@ Shapes: B batch, T time, C context, S = C + T, D embed dim, F previous-action an
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -172,7 +173,9 @@ class AttentionEncoder(TorchModel, Encoder):
         Returns:
             (N, D).
         """
-        if self.config.attention.check_finite and obs.is_floating_point():
+        # A sum is one kernel. If it is not finite, that may be an overflow: look again.
+        is_checked = self.config.attention.check_finite and obs.is_floating_point()
+        if is_checked and not math.isfinite(obs.sum()):
             self._check_finite(obs)
         token = self.tokenizer({Columns.OBS: obs.float()})[ENCODER_OUT]
         if self.prev_inputs.size:
@@ -199,9 +202,13 @@ class AttentionEncoder(TorchModel, Encoder):
 
     def _forward_chunks(self, obs: Tensor, state: dict, dropout: bool) -> dict:
         """Chunks (B, T, *obs) with their context → (B, T, D)."""
-        num_steps = obs.shape[1]
+        num_steps, context = obs.shape[1], state[CONTEXT].shape[1]
         rows = torch.cat((state[CONTEXT].to(obs.dtype), obs), dim=1)
-        layout = PackedLayout(_valid(state[LENGTH], rows.shape[1], num_steps), num_steps)
+        # Valid steps of the context, which is right-aligned, and of the chunk.
+        before, within = state[LENGTH].cpu().numpy().T
+        layout = PackedLayout(
+            context - before, context + within, context + num_steps, num_steps, obs.device
+        )
         features = layout.pack(state[FEATURES]) if self.prev_inputs.size else None
         tokens = self.embed(layout.pack(rows), features)
         out = layout.unpack(self.transformer(tokens, layout, dropout=dropout))
@@ -256,13 +263,6 @@ class AttentionEncoder(TorchModel, Encoder):
     def __getstate__(self) -> dict:
         """Leaves the rollout cache out of copies (target networks) and pickles."""
         return {**self.__dict__, "_cache": None}
-
-
-def _valid(length: Tensor, size: int, num_steps: int) -> Tensor:
-    """(B, 2) valid context and chunk steps → (B, S): context is right-aligned, chunk left."""
-    position = torch.arange(size, device=length.device) - (size - num_steps)
-    context, chunk = length.unsqueeze(-1).unbind(1)
-    return (position >= -context) & (position < chunk)
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:

@@ -293,8 +293,8 @@ class AttentionModelV2(TorchModelV2, nn.Module):
 
 
 def _attention_config(options: dict[str, Any], max_seq_len: int) -> AttentionConfig:
-    given = options.get("max_seq_len", max_seq_len)
-    if given != max_seq_len:
+    given = options.get("max_seq_len")
+    if given is not None and given != max_seq_len:
         raise ValueError(
             f"`custom_model_config` asks for max_seq_len={given}, but RLlib cuts sequences by the "
             f"model dict's own max_seq_len={max_seq_len}: expected the same. Use "

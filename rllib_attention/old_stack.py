@@ -8,6 +8,7 @@ from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.policy.policy import PolicySpec
 
+from rllib_attention.chunks import DEFAULT_CHUNK
 from rllib_attention.model_v2 import NEW_STACK
 from rllib_attention.registration import MODEL_NAME
 from rllib_attention.search_space import SearchSpace
@@ -44,7 +45,7 @@ def use_attention_on_old_stack(
     _check_model(config.model)
     options = space.to_dict()
     model = {
-        "max_seq_len": options.pop("max_seq_len"),
+        "max_seq_len": options.pop("max_seq_len") or DEFAULT_CHUNK,
         "custom_model": MODEL_NAME,
         "custom_model_config": options,
     }

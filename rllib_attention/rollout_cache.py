@@ -11,13 +11,13 @@ import torch
 from torch import Tensor, nn
 
 from rllib_attention.config import AttentionConfig
-from rllib_attention.nn import KVCache
+from rllib_attention.nn import KVCache, Stepper
 from rllib_attention.rollout_history import RolloutHistory
 
 if TYPE_CHECKING:
     from rllib_attention.encoder import AttentionEncoder
 
-_unversioned = itertools.count()
+_unversioned = itertools.count(start=-1, step=-1)
 
 
 class RolloutCache:
@@ -37,6 +37,7 @@ class RolloutCache:
     def __init__(self, history: RolloutHistory, attention: AttentionConfig):
         self.history, self.attention = history, attention
         self._kv: KVCache | None = None
+        self._stepper: Stepper | None = None
         self._weights: tuple = ()
         self._owners: list[dict[str, nn.Parameter | None]] | None = None
         self._next = np.zeros(0, np.int64)  # the step that each slot's keys and values reach
@@ -68,7 +69,8 @@ class RolloutCache:
         if behind.any():
             self._rebuild(encoder, kv, slots[behind], steps[behind], starts[behind])
         tokens = encoder.embed(obs, features)
-        out = encoder.transformer.step(tokens, kv, slots, steps, starts)
+        assert self._stepper is not None  # made with the cache
+        out = self._stepper.step(tokens, kv, slots, steps, starts)
         self._next[slots], self._tenants[slots] = steps + 1, tenants
         return out
 
@@ -92,6 +94,7 @@ class RolloutCache:
         self._weights = weights
         self._next = np.full(self.history.num_slots, -1)
         self._tenants = np.zeros(self.history.num_slots, np.int64)
+        self._stepper = Stepper(encoder.transformer)
         self._kv = KVCache(
             num_layers=self.attention.num_layers,
             num_slots=self.history.num_slots,
@@ -127,12 +130,12 @@ class RolloutCache:
         encoder.transformer.prefill(rows, kv, slots, steps, starts)
 
 
-def _fingerprint(parameters: list[dict[str, nn.Parameter | None]]) -> list[tuple[int, int, int]]:
+def _fingerprint(owners: list[dict[str, nn.Parameter | None]]) -> list[int]:
     """Returns what changes when a weight is written (version), moved or replaced (address, id)."""
-    # Tensors made under inference mode have no version: never equal, so never reused.
-    return [
-        (id(p), p.data_ptr(), next(_unversioned) if p.is_inference() else p._version)
-        for owner in parameters
-        for p in owner.values()
-        if p is not None
-    ]
+    parameters = [p for owner in owners for p in owner.values() if p is not None]
+    try:
+        versions = [p._version for p in parameters]
+    except RuntimeError:
+        # Tensors made under inference mode have no version: never equal, so never reused.
+        versions = [next(_unversioned)]
+    return [*versions, *map(id, parameters), *[p.data_ptr() for p in parameters]]

@@ -9,6 +9,7 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
 from rllib_attention.catalog import ATTENTION, WINDOWED, attention_config
+from rllib_attention.chunks import DEFAULT_CHUNK
 from rllib_attention.config import AttentionConfig
 from rllib_attention.connectors.factories import AppendPieces
 from rllib_attention.offline import check_offline_data
@@ -160,10 +161,11 @@ def _check_settings(config: AlgorithmConfig, candidates: list[AttentionConfig], 
         if buffer_config and not config.is_offline:
             check_replay_config(buffer_config, getattr(config, "n_step", 1))
         return
-    check_vtrace(config, min(attention.max_seq_len for attention in candidates))
-    max_seq_len = max(attention.max_seq_len for attention in candidates)
-    minibatch_size = config.minibatch_size
-    if minibatch_size is not None and minibatch_size < max_seq_len:
+    lengths = [attention.max_seq_len or DEFAULT_CHUNK for attention in candidates]
+    check_vtrace(config, min(lengths))
+    max_seq_len, minibatch_size = max(lengths), config.minibatch_size
+    # A search space is checked when a trial is built.
+    if isinstance(minibatch_size, int) and minibatch_size < max_seq_len:
         raise ValueError(
             f"`minibatch_size` must be at least `max_seq_len` ({max_seq_len}), since a minibatch "
             f"is made of whole chunks, got {minibatch_size}. Use "

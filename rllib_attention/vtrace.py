@@ -5,30 +5,14 @@ row that ends in mid-fragment takes its bootstrap from the row behind it. So the
 whole fragment and its artificial last step.
 """
 
-import dataclasses
 import logging
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 
-from rllib_attention.config import AttentionConfig
-from rllib_attention.search_space import SearchSpace
+from rllib_attention.chunks import fragment_length
 
 logger = logging.getLogger(__name__)
-
-
-def with_whole_fragments(config: AlgorithmConfig, space: SearchSpace) -> SearchSpace:
-    """Returns the options with chunks of a whole fragment, where V-trace wants them.
-
-    Args:
-        config: The algorithm's config.
-        space: The options; a `max_seq_len` that is searched or not the default stays.
-    """
-    length = _whole_fragment(config)
-    is_default = space.fixed.max_seq_len == AttentionConfig.max_seq_len
-    if length is None or not is_default or "max_seq_len" in space.searched:
-        return space
-    return dataclasses.replace(space, fixed=space.fixed.replace(max_seq_len=length))
 
 
 def check_vtrace(config: AlgorithmConfig, max_seq_len: int) -> None:
@@ -45,9 +29,10 @@ def check_vtrace(config: AlgorithmConfig, max_seq_len: int) -> None:
     if not isinstance(config, IMPALAConfig):
         return
     _check_shuffling(config)
-    length = _whole_fragment(config)
-    if length is None or max_seq_len >= length:
+    fragment = fragment_length(config)
+    if fragment is None or max_seq_len > fragment:
         return
+    length = fragment + 1
     mend = f"`use_attention(config, max_seq_len={length})`"
     if config.minibatch_size is not None or config.num_epochs > 1:
         raise ValueError(
@@ -73,12 +58,3 @@ def _check_shuffling(config: IMPALAConfig) -> None:
             "`config.training(shuffle_batch_per_epoch=False)` or "
             "`config.learners(num_aggregator_actors_per_learner=0)`."
         )
-
-
-def _whole_fragment(config: AlgorithmConfig) -> int | None:
-    """Returns the steps of a fragment and its artificial one; None if they are not known."""
-    if not isinstance(config, IMPALAConfig) or config.batch_mode != "truncate_episodes":
-        return None
-    if not isinstance(config.rollout_fragment_length, int | str):
-        return None  # a search space
-    return config.get_rollout_fragment_length() + 1

@@ -18,7 +18,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
-from rllib_attention import AttentionConfig, use_attention
+from rllib_attention import use_attention
 from rllib_attention.paths import Path, algorithm_path
 from rllib_attention.validation import module_options
 from tests.harness import PARITY, build, prepare, sample, worst_mismatch
@@ -32,7 +32,26 @@ def test_returns_the_same_config_and_sets_the_lookback():
     config = PPOConfig()
     assert use_attention(config, num_layers=3, window=5, prev_actions=2) is config
     assert config.episode_lookback_horizon == 3 * 4 + 2
-    assert config.model_config["max_seq_len"] == AttentionConfig().max_seq_len
+    assert config.model_config["max_seq_len"] == 64
+
+
+@pytest.mark.parametrize(
+    ("training", "options", "length"),
+    [
+        ({}, {}, 64),  # half of RLlib's minibatch of 128
+        ({"minibatch_size": 512}, {}, 124),  # twice the context of 62
+        ({"minibatch_size": 512}, {"window": tune.grid_search([8, 64])}, 252),
+        ({"minibatch_size": 40}, {}, 20),
+        ({"minibatch_size": None}, {}, 64),
+        ({"minibatch_size": tune.choice([64, 128])}, {}, 64),
+        ({"train_batch_size_per_learner": 100, "minibatch_size": 512}, {}, 50),  # a fragment
+        ({"minibatch_size": 512}, {"max_seq_len": 64}, 64),
+        ({"minibatch_size": 512}, {"max_seq_len": 20}, 20),
+    ],
+)
+def test_chunks_are_as_long_as_pays(training, options, length):
+    config = PPOConfig().environment("CartPole-v1").training(**training)
+    assert use_attention(config, **options).model_config["max_seq_len"] == length
 
 
 def test_keeps_model_config_connectors_and_callbacks(stop):

@@ -29,7 +29,7 @@ INT_FIELDS = {
     "head_dim": (1, 16),
     "prev_actions": (0, 0),
     "prev_rewards": (0, 0),
-    "max_seq_len": (1, 64),
+    "max_seq_len": (1, 16),
 }
 # A valid value other than the default for each field.
 CHANGED = {
@@ -72,7 +72,7 @@ def test_defaults():
         "dropout": 0.0,
         "prev_actions": 0,
         "prev_rewards": 0,
-        "max_seq_len": 64,
+        "max_seq_len": None,
         "check_finite": True,
     }
 
@@ -150,8 +150,8 @@ def type_message(name, expected, value, mend):
 @pytest.mark.parametrize("value", ["8", 8.0, np.float32(8), True, np.True_, [8], None, np.ones(1)])
 @pytest.mark.parametrize("name", INT_FIELDS)
 def test_integer_fields_refuse_other_types(name, value):
-    if name == "head_dim" and value is None:
-        return  # None is head_dim's default.
+    if name in ("head_dim", "max_seq_len") and value is None:
+        return  # None is their default.
     mend = f"use_attention(config, {name}={INT_FIELDS[name][1]})"
     with pytest.raises(TypeError, match=f"^{type_message(name, 'an int', value, mend)}$"):
         AttentionConfig(**{name: value})

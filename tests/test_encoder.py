@@ -32,7 +32,10 @@ def build(**options):
 
 
 def chunk(steps=10, context=6):
-    state = {CONTEXT: torch.randn(2, context, 3), LENGTH: torch.tensor([[context, steps], [0, 4]])}
+    state = {
+        CONTEXT: torch.randn(2, context, 3),
+        LENGTH: torch.tensor([[context, steps], [0, min(4, steps)]]),
+    }
     return {Columns.OBS: torch.randn(2, steps, 3), Columns.STATE_IN: state}
 
 
@@ -183,3 +186,16 @@ def test_missing_parts(name):
 def test_other_frameworks():
     with pytest.raises(ValueError, match="needs framework 'torch', got 'tf2'"):
         AttentionEncoderConfig().build(framework="tf2")
+
+
+@pytest.mark.slow
+def test_torch_compile_changes_nothing():
+    encoder = build()
+    compiled = torch.compile(encoder, backend="aot_eager")
+    for steps in (10, 12):
+        batch = chunk(steps)
+        expected, out = encoder(batch)[ENCODER_OUT], compiled(batch)[ENCODER_OUT]
+        torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
+        weight = encoder.input.weight
+        gradients = [torch.autograd.grad(x.pow(2).sum(), weight)[0] for x in (out, expected)]
+        torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)

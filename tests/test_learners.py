@@ -211,7 +211,7 @@ def test_chunks_hold_a_whole_fragment_by_default(algorithm):
     assert config.model_config["max_seq_len"] == 20
     # Episodes have no known length.
     config = use_attention(algorithm[0]().env_runners(batch_mode="complete_episodes"))
-    assert config.model_config["max_seq_len"] == AttentionConfig.max_seq_len
+    assert config.model_config["max_seq_len"] == 64
 
 
 def test_a_chunk_that_cuts_fragments_between_minibatches_is_refused(algorithm):

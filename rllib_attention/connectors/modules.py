@@ -10,8 +10,10 @@ from ray.rllib.core.models.base import CRITIC
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from ray.rllib.utils.spaces.space_utils import BatchedNdArray
 from torch import nn
 
+from rllib_attention.chunks import DEFAULT_CHUNK
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder import AttentionEncoder
 from rllib_attention.prev_inputs import PrevInputs
@@ -76,7 +78,11 @@ def _inspect(module: RLModule) -> AttentionModule | None:
     encoders = tuple(m for m in parts if isinstance(m, AttentionEncoder))
     if not encoders:
         return None
-    max_seq_len = module.model_config.get("max_seq_len", encoders[0].config.attention.max_seq_len)
+    max_seq_len = (
+        module.model_config.get("max_seq_len")
+        or encoders[0].config.attention.max_seq_len
+        or DEFAULT_CHUNK
+    )
     return AttentionModule(encoders, max_seq_len, CRITIC in module.get_initial_state())
 
 
@@ -111,6 +117,13 @@ def replace_batch_items(
         column_data[_batch_key(episode)] = []
     for episode, item in items:
         column_data[_batch_key(episode)].append(item)
+
+
+def as_rows(rows: Any) -> Any:
+    """Marks arrays as batches of rows for RLlib's `BatchIndividualItems`."""
+    if isinstance(rows, dict):
+        return {key: as_rows(value) for key, value in rows.items()}
+    return rows.view(BatchedNdArray)
 
 
 def _batch_key(episode: SingleAgentEpisode) -> tuple:

@@ -23,6 +23,7 @@ from rllib_attention.connectors.inputs import (
 )
 from rllib_attention.connectors.modules import (
     AttentionModule,
+    as_rows,
     attention_module,
     has_other_stateful,
     replace_batch_items,
@@ -98,25 +99,22 @@ class AddRolloutContext(ConnectorV2):
             shared_data=shared_data,
             **kwargs,
         )
+        known: dict[str | None, tuple[AttentionModule, RolloutHistory] | None] = {}
         rows = []
         for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=True):
-            module = attention_module(rl_module, episode.module_id)
-            if module is not None:
-                rows.append((episode, self._state(episode, module, rl_module)))
-        replace_batch_items(batch, Columns.STATE_IN, rows)
+            module_id = episode.module_id
+            if module_id not in known:
+                known[module_id] = self._connect(module_id, rl_module)
+            if (found := known[module_id]) is not None:
+                rows.append((episode, self._record(episode, *found), *found))
+        if isinstance(rl_module, MultiRLModule):
+            states = [(row[0], _state([row])) for row in rows]
+            replace_batch_items(batch, Columns.STATE_IN, states)
+        elif rows:
+            # Ready-made: RLlib would batch one item of each episode.
+            batch[Columns.STATE_IN] = [_state(rows)]
         self._carry_contexts(episodes, rl_module)
         return batch
-
-    def _state(
-        self, episode: SingleAgentEpisode, module: AttentionModule, rl_module: RLModule
-    ) -> dict[str, Any]:
-        """Records the newest step of one episode and returns its row's state."""
-        history = self._history(episode.module_id, module, rl_module)
-        slot, step = self._record(episode, module, history), episode.t
-        state: dict[str, Any] = {HANDLE: np.array((slot, step))}
-        if history.num_features:
-            state[FEATURES] = history.features[slot, step % history.size].copy()
-        return module.state(state)
 
     def _record(
         self, episode: SingleAgentEpisode, module: AttentionModule, history: RolloutHistory
@@ -131,14 +129,17 @@ class AddRolloutContext(ConnectorV2):
             history.close_later(episode.id_)
         return slot
 
-    def _history(
-        self, module_id: str | None, module: AttentionModule, rl_module: RLModule
-    ) -> RolloutHistory:
-        """Returns the module's history, connected to its encoders."""
-        attention, num_features = module.attention, module.prev_inputs.size
+    def _connect(
+        self, module_id: str | None, rl_module: RLModule
+    ) -> tuple[AttentionModule, RolloutHistory] | None:
+        """Returns a module with attention and its history, which its encoders now read."""
+        module = attention_module(rl_module, module_id)
+        if module is None:
+            return None
+        attention = module.attention
         history = self._histories.get(module_id)
         if history is None or history.context_len != attention.context_len:
-            history = RolloutHistory(attention.context_len, num_features)
+            history = RolloutHistory(attention.context_len, module.prev_inputs.size)
             self._histories[module_id] = history
         if not module.encoders[0].is_attached(history):
             name = "the RLModule" if module_id is None else f"RLModule {module_id!r}"
@@ -147,13 +148,15 @@ class AddRolloutContext(ConnectorV2):
             # In training mode, RLlib would switch the whole tree back and forth in each step.
             single = rl_module[module_id] if isinstance(rl_module, MultiRLModule) else rl_module
             single.eval()
-        return history
+        return module, history
 
     def _carry_contexts(self, episodes: list[EpisodeType], rl_module: RLModule) -> None:
         """Gives fragments their context where RLlib's lookback is too short for it."""
         for episode in self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
+            if not episode.t_started or len(episode) > 1:
+                continue  # a whole episode, or one that has been looked at
             module = attention_module(rl_module, episode.module_id)
-            if not episode.t_started or module is None or module.windowed:
+            if module is None or module.windowed:
                 continue
             history = self._histories.get(episode.module_id)
             slot = None if history is None else history.slot(episode.id_)
@@ -171,6 +174,18 @@ class AddRolloutContext(ConnectorV2):
             del self._seen[key]
         for history in self._histories.values():
             history.collect(gone)
+
+
+def _state(
+    rows: list[tuple[SingleAgentEpisode, int, AttentionModule, RolloutHistory]],
+) -> dict[str, Any]:
+    """Returns the `STATE_IN` of one module's rows, of which the slots are given."""
+    _, _, module, history = rows[0]
+    handle = np.array([(slot, episode.t) for episode, slot, _, _ in rows])
+    state = {HANDLE: handle}
+    if history.num_features:
+        state[FEATURES] = history.features[handle[:, 0], handle[:, 1] % history.size]
+    return as_rows(module.state(state))
 
 
 def _reload(episode: SingleAgentEpisode, module: AttentionModule, history: RolloutHistory) -> int:

@@ -23,12 +23,12 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.spaces.space_utils import BatchedNdArray
 from ray.rllib.utils.typing import EpisodeType
 
 from rllib_attention.connectors.inputs import StepInputs, as_array, fragment_inputs
 from rllib_attention.connectors.modules import (
     AttentionModule,
+    as_rows,
     attention_module,
     has_other_stateful,
     replace_batch_items,
@@ -106,7 +106,7 @@ class AddContextToTrainBatch(ConnectorV2):
             **kwargs,
         )
         states = [
-            (episode, _as_rows(module.state(chunk_states(episode, module))))
+            (episode, as_rows(module.state(chunk_states(episode, module))))
             for episode, module in _with_attention(self, episodes, rl_module)
         ]
         replace_batch_items(batch, Columns.STATE_IN, states)
@@ -167,8 +167,8 @@ class AddWindowsToTrainBatch(ConnectorV2):
         )
         found = _with_attention(self, episodes, rl_module)
         windows = [(episode, *transition_windows(episode, module)) for episode, module in found]
-        replace_batch_items(batch, Columns.OBS, [(e, _as_rows(obs)) for e, obs, _ in windows])
-        replace_batch_items(batch, Columns.NEXT_OBS, [(e, _as_rows(obs)) for e, _, obs in windows])
+        replace_batch_items(batch, Columns.OBS, [(e, as_rows(obs)) for e, obs, _ in windows])
+        replace_batch_items(batch, Columns.NEXT_OBS, [(e, as_rows(obs)) for e, _, obs in windows])
         return batch
 
 
@@ -248,10 +248,3 @@ def _stretches(array: np.ndarray, first: np.ndarray, length: int) -> np.ndarray:
     if not length:
         return np.zeros((len(first), 0, *array.shape[1:]), array.dtype)
     return np.moveaxis(sliding_window_view(array, length, axis=0), -1, 1)[first]
-
-
-def _as_rows(rows: Any) -> Any:
-    """Marks arrays as batches of rows for RLlib's `BatchIndividualItems`."""
-    if isinstance(rows, dict):
-        return {key: _as_rows(value) for key, value in rows.items()}
-    return rows.view(BatchedNdArray)

@@ -7,6 +7,7 @@ from rllib_attention.nn.gates import GRUGate, ResidualGate
 from rllib_attention.nn.kv_cache import KVCache, StepIndex
 from rllib_attention.nn.layout import AttentionMask, BlockedMask, PackedLayout, row_mask
 from rllib_attention.nn.positions import NoPosition, RelativePosition, RotaryPosition
+from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "ResidualGate",
     "RotaryPosition",
     "StepIndex",
+    "Stepper",
     "Transformer",
     "row_mask",
 ]

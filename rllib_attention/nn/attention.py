@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rllib_attention.nn.kv_cache import KVCache, StepIndex
 from rllib_attention.nn.layout import AttentionMask
 from rllib_attention.nn.positions import NoPosition
 
@@ -45,11 +44,12 @@ class MultiHeadAttention(nn.Module):
         Returns:
             Query, key and value, each (..., H, E).
         """
-        pairs, value = self.qkv(x).tensor_split((2 * self.num_heads * self.head_size,), dim=-1)
+        heads = self.qkv(x).unflatten(-1, (-1, self.head_size))
+        # `split`, because the gradient of `tensor_split` fills a tensor of zeros for each part.
+        pairs, value = heads.split((2 * self.num_heads, self.num_heads), dim=-2)
         # Queries and keys are rotated at once, as the heads of one tensor.
-        rotated = self.position.rotate(pairs.unflatten(-1, (-1, self.head_size)), angles)
-        query, key = rotated.tensor_split(2, dim=-2)
-        return query, key, value.unflatten(-1, (-1, self.head_size))
+        query, key = self.position.rotate(pairs, angles).split(self.num_heads, dim=-2)
+        return query, key, value
 
     def attend(
         self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, *, dropout: bool
@@ -70,38 +70,6 @@ class MultiHeadAttention(nn.Module):
         probability = self.dropout if dropout else 0.0
         return F.scaled_dot_product_attention(query, key, value, attn_mask, probability)
 
-    def step(
-        self, x: Tensor, angles: Tensor | None, cache: KVCache, layer: int, index: StepIndex
-    ) -> Tensor:
-        """Adds the current step of each slot to the cache and attends from it.
-
-        The same function as `project`, `attend` and `merge`, in as few kernels as possible: at
-        one token for each sub-environment, starting kernels is all the cost.
-
-        Args:
-            x: (B, D).
-            angles: Positions for all of query, key and value heads, (B, 3*H, E/2), or None.
-            cache: Keys and values.
-            layer: This layer's index in the cache.
-            index: What each slot may read.
-
-        Returns:
-            (B, D).
-        """
-        heads = self.qkv(x).view(len(x), 3 * self.num_heads, self.head_size)
-        if angles is not None:
-            heads = self.position.rotate(heads, angles)
-        cache.write(layer, index, heads[:, self.num_heads :])
-        key, value = cache.read(layer, index)
-        scale = self.head_size**-0.5
-        query, position_query = self.position.split_query(heads[:, : self.num_heads].unsqueeze(-2))
-        bias = index.bias
-        if position_query is not None:
-            where = self.position.bias(position_query, index.distance())
-            bias = torch.add(bias, where.flatten(0, 1), alpha=scale)
-        scores = torch.baddbmm(bias, query.flatten(0, 1), key.transpose(1, 2), alpha=scale)
-        return self.out(torch.bmm(scores.softmax(dim=-1), value).view(len(x), -1))
-
     def weights(self, query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
         """The weights α themselves, computed step by step; no dropout.
 
@@ -115,11 +83,7 @@ class MultiHeadAttention(nn.Module):
         """
         query, attn_mask = self._position_mask(query, mask)
         scores = query @ key.transpose(-1, -2) / self.head_size**0.5
-        if attn_mask.dtype == torch.bool:
-            scores = scores.masked_fill(~attn_mask, float("-inf"))
-        else:
-            scores = scores + attn_mask
-        return scores.softmax(dim=-1)
+        return (scores + attn_mask).softmax(dim=-1)
 
     def merge(self, context: Tensor) -> Tensor:
         """Merges heads and projects: (..., H, E) → (..., D)."""
@@ -129,6 +93,6 @@ class MultiHeadAttention(nn.Module):
         """Returns the content query, and the mask with the position score where there is one."""
         query, position_query = self.position.split_query(query)
         if position_query is None:
-            return query, mask.allowed
-        bias = self.position.bias(position_query, mask.distance) / self.head_size**0.5
-        return query, bias.masked_fill(~mask.allowed, float("-inf"))
+            return query, mask.bias.to(query.dtype)
+        where = self.position.bias(position_query, mask.distance)
+        return query, torch.add(mask.bias, where, alpha=self.head_size**-0.5).to(query.dtype)

@@ -58,13 +58,13 @@ class KVCache:
     ):
         self.num_slots, self.num_heads, self.window = num_slots, num_heads, window
         self.device, self.dtype = device, dtype
-        self._locate(np.arange(num_slots))
         shape = (2, num_slots * num_heads, window, head_size)
         # A buffer made under inference mode could not be written outside of it.
         with torch.inference_mode(False):
             self.layers = [
                 torch.zeros(shape, device=device, dtype=dtype) for _ in range(num_layers)
             ]
+        self._locate(np.arange(num_slots))
 
     def index(self, slots: np.ndarray, steps: np.ndarray, starts: np.ndarray) -> StepIndex:
         """Locates the current step of some slots, once for all layers.
@@ -100,6 +100,7 @@ class KVCache:
         self._first_entry = both * self.window
         in_order = np.array_equal(slots, np.arange(len(slots)))
         self._rings = None if in_order else self._send(rings.ravel())
+        self._views = [_keys_and_values(ring[:, : rings.size]) for ring in self.layers]
         self._open_bias = torch.zeros(rings.size, 1, 1, dtype=self.dtype, device=self.device)
 
     def _distance(self, entry: np.ndarray) -> np.ndarray:
@@ -117,11 +118,10 @@ class KVCache:
         ring.view(-1, ring.shape[-1]).index_copy_(0, index.write, pairs.flatten(0, 1))
 
     def read(self, layer: int, index: StepIndex) -> tuple[Tensor, Tensor]:
-        """Returns the keys and values of the slots, (B*H, W, E) each; views where possible."""
-        ring = self.layers[layer]
-        wanted = ring[:, : len(index.bias)] if index.rings is None else ring[:, index.rings]
-        key, value = wanted.unbind(0)
-        return key, value
+        """Returns the slots' keys (B*H, E, W) and values (B*H, W, E); views where possible."""
+        if index.rings is None:
+            return self._views[layer]
+        return _keys_and_values(self.layers[layer][:, index.rings])
 
     def fill(
         self, layer: int, slots: np.ndarray, steps: np.ndarray, key: Tensor, value: Tensor
@@ -145,3 +145,8 @@ class KVCache:
 
     def _send(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def _keys_and_values(ring: Tensor) -> tuple[Tensor, Tensor]:
+    key, value = ring.unbind(0)
+    return key.transpose(1, 2), value

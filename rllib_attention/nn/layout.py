@@ -9,14 +9,18 @@ blocks that look one block back, so that cost is linear in tokens and in the win
     . . a a a a          a a a a b b b b      q: a a a a | b b b b
     b b b b . .                               k: - - - - a a a a | a a a a b b b b
 
+Layouts and masks are worked out on the host: they are small, and needed before any kernel starts.
 Shapes: B batch, S tokens in a row, T outputs of a row, N packed tokens, W window, Q queries,
 K keys.
 """
 
+import functools
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 
 @dataclass(frozen=True)
@@ -24,12 +28,12 @@ class AttentionMask:
     """What one call of attention may see.
 
     Attributes:
-        allowed: Whether a query may attend to a key, (..., 1, Q, K).
-        distance: Time steps from key to query, (Q, K) or (..., 1, Q, K); in [0, W) wherever
-            `allowed`, clamped to it elsewhere.
+        bias: What to add to scores, (..., 1, Q, K): 0 where a query may attend to a key, else -inf.
+        distance: Time steps from key to query, (Q, K) or (..., 1, Q, K); in [0, W) wherever a query
+            may attend, clamped to it elsewhere.
     """
 
-    allowed: Tensor
+    bias: Tensor
     distance: Tensor
 
 
@@ -49,7 +53,7 @@ def row_mask(valid: Tensor, num_queries: int, window: int) -> AttentionMask:
         window: Time steps W that a query attends to, its own included.
 
     Returns:
-        The mask, `allowed` (B, 1, Q, S). A query always attends to itself, so that rows without
+        The mask, `bias` (B, 1, Q, S). A query always attends to itself, so that rows without
         a valid key stay finite.
     """
     size = valid.shape[1]
@@ -57,28 +61,41 @@ def row_mask(valid: Tensor, num_queries: int, window: int) -> AttentionMask:
     distance = key[size - num_queries :].unsqueeze(1) - key
     in_window = (distance >= 0) & (distance < window)
     allowed = in_window & (valid[:, None, None, :] | (distance == 0))
-    return AttentionMask(allowed, distance.clamp(0, window - 1))
+    bias = torch.zeros(allowed.shape, device=valid.device).masked_fill_(~allowed, float("-inf"))
+    return AttentionMask(bias, distance.clamp(0, window - 1))
 
 
 class PackedLayout:
     """The valid tokens of a batch of rows, one after another without padding.
 
     Args:
-        valid: Which tokens are real, (B, S); within a row they must be contiguous.
+        first: Position of each row's first valid token, (B,).
+        stop: Position after each row's last valid token, (B,).
+        size: Tokens S in a row.
         num_outputs: The last T tokens of each row are outputs; the ones before are context.
+        device: Where the rows are.
     """
 
-    def __init__(self, valid: Tensor, num_outputs: int):
-        self.shape = valid.shape
-        self.num_outputs = num_outputs
-        self.index = valid.flatten().nonzero().squeeze(1)  # (N,) into the flattened rows
-        self.row = torch.div(self.index, valid.shape[1], rounding_mode="floor")
-        self.position = self.index - self.row * valid.shape[1]
+    def __init__(
+        self,
+        first: np.ndarray,
+        stop: np.ndarray,
+        size: int,
+        num_outputs: int,
+        device: torch.device | str = "cpu",
+    ):
+        self.shape, self.num_outputs, self.device = (len(first), size), num_outputs, device
+        self.first, self.stop = first, stop
+        self.is_full = not first.any() and bool((stop == size).all())
+        self.position = _ranges(first, stop)  # (N,) position in its row of each token
+        self.row = np.repeat(np.arange(len(first)), stop - first)
 
     def pack(self, rows: Tensor) -> Tensor:
         """Takes the valid tokens out of their rows: (B, S, ...) → (N, ...)."""
         flat = rows.flatten(0, 1)
-        return flat if len(self.index) == len(flat) else flat.index_select(0, self.index)
+        if self.is_full:
+            return flat
+        return flat.index_select(0, self.send(self.row * self.shape[1] + self.position))
 
     def unpack(self, tokens: Tensor) -> Tensor:
         """Puts output tokens back into rows, zeros elsewhere: (N', D) → (B, T, D).
@@ -89,24 +106,45 @@ class PackedLayout:
         rows, outputs = self.shape[0], self.num_outputs
         if len(tokens) == rows * outputs:
             return tokens.view(rows, outputs, -1)
-        keep = self.position >= self.shape[1] - outputs
-        target = self.row[keep] * outputs + self.position[keep] - (self.shape[1] - outputs)
+        offset = np.arange(rows) * outputs - (self.shape[1] - outputs)
+        first = np.maximum(self.first, self.shape[1] - outputs)
+        target = _ranges(offset + first, offset + np.maximum(self.stop, first))
         out = tokens.new_zeros(rows * outputs, tokens.shape[-1])
-        return out.index_copy(0, target, tokens).view(rows, outputs, -1)
+        return out.index_copy(0, self.send(target), tokens).view(rows, outputs, -1)
 
-    def keep_from(self, context: int, position: Tensor) -> Tensor | None:
-        """Returns the tokens that later layers need: outputs and their last `context` steps.
+    def trimmed(self, context: int) -> tuple["PackedLayout", Tensor | None]:
+        """Drops the tokens that later layers do not need.
 
         Args:
             context: Steps of context to keep before the first output of each row.
-            position: Position in its row of each token at hand, (N,).
 
         Returns:
-            Indices into the tokens at hand, or None if all are needed.
+            The layout of what is kept: outputs and their last `context` steps; and its indices into
+            the tokens of this layout, None if all are kept.
         """
-        first = self.shape[1] - self.num_outputs - context
-        needed = position >= first
-        return None if bool(needed.all()) else needed.nonzero().squeeze(1)
+        size, outputs = self.shape[1], self.num_outputs
+        first = np.minimum(np.maximum(self.first, size - outputs - context), self.stop)
+        if np.array_equal(first, self.first):
+            return self, None
+        kept = PackedLayout(first, self.stop, size, outputs, self.device)
+        length = self.stop - self.first
+        end = length.cumsum()
+        return kept, self.send(_ranges(end - (self.stop - first), end))
+
+    def blocked(self, window: int) -> "BlockedMask":
+        """Returns the mask for attention within each row.
+
+        Args:
+            window: Time steps W that a query attends to.
+        """
+        # No query sees further back than the longest row at hand.
+        window = min(window, max(1, int((self.stop - self.first).max(initial=1))))
+        block = max(8, -(-(window - 1) // 8) * 8)
+        return BlockedMask(self.row, window, block, self.device)
+
+    def send(self, array: np.ndarray) -> Tensor:
+        """Returns an array as a tensor beside the rows."""
+        return torch.from_numpy(array).to(self.device)
 
 
 class BlockedMask:
@@ -116,20 +154,25 @@ class BlockedMask:
         row: Row of each packed token, (N,); tokens attend within their row only.
         window: Time steps W that a query attends to.
         block: Queries in a block; W - 1 or a part of it serves best.
+        device: Where the tokens are.
     """
 
-    def __init__(self, row: Tensor, window: int, block: int):
+    def __init__(
+        self, row: np.ndarray, window: int, block: int, device: torch.device | str = "cpu"
+    ):
         self.num_tokens, self.block = len(row), block
         self.num_blocks = -(-len(row) // block)
         self.lookback = -(-(window - 1) // block)  # earlier blocks that a query can reach
-        offset = torch.arange(block * (self.lookback + 1), device=row.device)
-        distance = offset[-block:].unsqueeze(1) - offset
-        in_window = (distance >= 0) & (distance < window)
-        queries = self._pad(row, before=0, fill=-1).view(self.num_blocks, block)
-        keys = self._pad(row, before=self.lookback, fill=-2).unfold(0, len(offset), block)
-        same_row = queries.unsqueeze(-1) == keys.unsqueeze(-2)
-        allowed = in_window & (same_row | (distance == 0))
-        self.mask = AttentionMask(allowed.unsqueeze(1), distance.clamp(0, window - 1))
+        self._after = self.num_blocks * block - len(row)
+        # The fill of the last block is a row of its own: each query sees itself at least.
+        rows = np.full((self.lookback + self.num_blocks) * block, -1)
+        rows[: self.lookback * block] = -2
+        rows[self.lookback * block :][: len(row)] = row
+        keys = self._with_earlier(torch.from_numpy(rows).to(device).view(-1, block))
+        same_row = keys[:, -block:, None] == keys[:, None]
+        in_window, distance = (x.to(device) for x in _window_band(window, block, self.lookback))
+        hidden = torch.tensor(float("-inf"), device=device)
+        self.mask = AttentionMask(torch.where(same_row, in_window, hidden).unsqueeze(1), distance)
 
     def queries(self, tokens: Tensor) -> Tensor:
         """(N, H, E) → (blocks, H, block, E)."""
@@ -139,19 +182,36 @@ class BlockedMask:
     def keys(self, tokens: Tensor) -> Tensor:
         """(N, H, E) → (blocks, H, (lookback + 1) * block, E), earlier blocks first."""
         padded = self._pad(tokens, before=self.lookback)
-        blocks = padded.view(-1, self.block, *tokens.shape[1:])
-        shifted = [blocks[i : i + self.num_blocks] for i in range(self.lookback + 1)]
-        return torch.cat(shifted, dim=1).transpose(1, 2)
+        return self._with_earlier(padded.view(-1, self.block, *tokens.shape[1:])).transpose(1, 2)
 
     def merge(self, blocks: Tensor) -> Tensor:
         """(blocks, H, block, E) → (N, H, E)."""
         return blocks.transpose(1, 2).flatten(0, 1)[: self.num_tokens]
 
-    def _pad(self, tokens: Tensor, *, before: int, fill: float = 0.0) -> Tensor:
-        """Adds `before` blocks in front and fills the last block."""
-        after = self.num_blocks * self.block - self.num_tokens
-        if not (before or after):
+    def _with_earlier(self, blocks: Tensor) -> Tensor:
+        """Puts the earlier blocks in front of each: (lookback + blocks, block, ...)."""
+        shifted = [blocks[i : i + self.num_blocks] for i in range(self.lookback + 1)]
+        return torch.cat(shifted, dim=1)
+
+    def _pad(self, tokens: Tensor, *, before: int) -> Tensor:
+        """Adds `before` blocks of zeros in front and fills the last block with zeros."""
+        if not (before or self._after):
             return tokens
-        front = tokens.new_full((before * self.block, *tokens.shape[1:]), fill)
-        back = tokens.new_full((after, *tokens.shape[1:]), fill)
-        return torch.cat((front, tokens, back))
+        return F.pad(tokens, (0, 0, 0, 0, before * self.block, self._after))
+
+
+@functools.lru_cache(maxsize=64)
+def _window_band(window: int, block: int, lookback: int) -> tuple[Tensor, Tensor]:
+    """Returns the scores' bias (0 or -inf) and the distance of each pair of a block, (Q, K)."""
+    offset = torch.arange(block * (lookback + 1))
+    distance = offset[-block:].unsqueeze(1) - offset
+    bias = torch.zeros(distance.shape)
+    bias[(distance < 0) | (distance >= window)] = float("-inf")
+    return bias, distance.clamp(0, window - 1)
+
+
+def _ranges(first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+    """Returns `first[i] … stop[i] - 1` for each i, one after another."""
+    length = stop - first
+    start = length.cumsum() - length  # where each range begins in the result
+    return np.arange(length.sum()) + np.repeat(first - start, length)

@@ -5,11 +5,16 @@ changes nothing. Shapes: B batch, H heads, N tokens, Q queries, K keys, W window
 E head size.
 """
 
+import functools
+
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 POSITIONS = ("rotary", "relative", "none")
+
+# Rotations of the first steps are kept, 8 bytes for each pair of a head's entries.
+_TABLE_SIZE = 2048
 
 
 class NoPosition(nn.Module):
@@ -59,7 +64,7 @@ class RotaryPosition(NoPosition):
         super().__init__()
         if head_size % 2:
             raise ValueError(f"`head_size` must be even for rotary positions, got {head_size}.")
-        self._frequencies = base ** -(np.arange(0, head_size, 2) / head_size)
+        self.head_size, self.base = head_size, base
 
     def angles(self, steps: np.ndarray) -> np.ndarray:
         """Returns the rotation of each time step.
@@ -70,8 +75,10 @@ class RotaryPosition(NoPosition):
         Returns:
             Unit complex numbers, (..., 1, E/2), complex64, to broadcast over heads.
         """
-        phase = steps[..., None, None] * self._frequencies
-        return np.exp(1j * phase).astype(np.complex64)
+        # Most steps are small ones, and to look them up is many times faster.
+        if steps.size and steps.min() >= 0 and steps.max() < _TABLE_SIZE:
+            return _rotation_table(self.head_size, self.base)[steps]
+        return _rotations(self.head_size, self.base, steps)
 
     def rotate(self, x: Tensor, angles: Tensor | None) -> Tensor:
         """Rotates queries or keys to their time steps, each pair of neighbours as one number.
@@ -136,6 +143,16 @@ class RelativePosition(NoPosition):
         rows = self.project(self.sinusoids).view(window, self.num_heads, self.head_size)
         table = query @ rows.permute(1, 2, 0)  # (..., H, Q, W)
         return table.gather(-1, distance.expand(*table.shape[:-1], distance.shape[-1]))
+
+
+@functools.lru_cache(maxsize=8)
+def _rotation_table(head_size: int, base: float) -> np.ndarray:
+    return _rotations(head_size, base, np.arange(_TABLE_SIZE))
+
+
+def _rotations(head_size: int, base: float, steps: np.ndarray) -> np.ndarray:
+    frequencies = base ** -(np.arange(0, head_size, 2) / head_size)
+    return np.exp(1j * steps[..., None, None] * frequencies).astype(np.complex64)
 
 
 def _sinusoids(window: int, dim: int) -> Tensor:

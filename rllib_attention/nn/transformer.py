@@ -87,12 +87,10 @@ class Transformer(nn.Module):
         Returns:
             The output tokens in packed order, to be given to `layout.unpack`.
         """
-        row, position = layout.row, layout.position
-        table = self._angles(np.arange(layout.shape[1]), tokens.device)
         for depth, block in enumerate(self.blocks):
-            keep = layout.keep_from(self._reach(depth), position)
-            angles = None if table is None else table[position]
-            blocked = BlockedMask(row, *self._window_and_block(row))
+            kept, keep = layout.trimmed(self._reach(depth))
+            angles = self._angles(layout.position, tokens.device)
+            blocked = layout.blocked(self.window)
 
             def attend(
                 x: Tensor,
@@ -107,7 +105,7 @@ class Transformer(nn.Module):
                 return attention.merge(_select(blocked.merge(context), keep))
 
             tokens = block(tokens, attend, lambda x, keep=keep: _select(x, keep))
-            row, position = _select(row, keep), _select(position, keep)
+            layout = kept
         return self.norm(tokens)
 
     def forward_rows(
@@ -154,42 +152,6 @@ class Transformer(nn.Module):
 
             rows = block(rows, attend, lambda x, q=num_queries: x[:, -q:])
         return self.norm(rows)
-
-    def step(
-        self,
-        tokens: Tensor,
-        cache: KVCache,
-        slots: np.ndarray,
-        steps: np.ndarray,
-        starts: np.ndarray,
-    ) -> Tensor:
-        """Runs one new step of each slot and adds it to the cache.
-
-        Args:
-            tokens: (B, D).
-            cache: Holds the last W - 1 steps of each slot at least.
-            slots: Which slot each row belongs to, (B,).
-            steps: Time step of each row in its episode, (B,).
-            starts: First cached step of each row's episode, (B,).
-
-        Returns:
-            (B, D).
-        """
-        index = cache.index(slots, steps, starts)
-        angles = self._angles(steps, tokens.device)
-        if angles is not None:  # values are not rotated
-            rotated = angles.expand(-1, 2 * self.num_heads, -1)
-            kept = torch.ones_like(angles).expand(-1, self.num_heads, -1)
-            angles = torch.cat((rotated, kept), dim=1)
-        for layer, block in enumerate(self.blocks):
-
-            def attend(
-                x: Tensor, attention: MultiHeadAttention = block.attention, layer: int = layer
-            ) -> Tensor:
-                return attention.step(x, angles, cache, layer, index)
-
-            tokens = block(tokens, attend)
-        return self.norm(tokens)
 
     def prefill(
         self,
@@ -248,12 +210,6 @@ class Transformer(nn.Module):
         """Positions of the tokens; the scheme is the same in every block."""
         angles = self.blocks[0].attention.position.angles(steps)
         return None if angles is None else torch.from_numpy(angles).to(device)
-
-    def _window_and_block(self, row: Tensor) -> tuple[int, int]:
-        """Returns the window clipped to the longest row at hand, and a fitting block size."""
-        longest = int(torch.bincount(row).max()) if len(row) else 1
-        window = min(self.window, longest)
-        return window, max(8, -(-(window - 1) // 8) * 8)
 
 
 def _select(x: Tensor, keep: Tensor | None) -> Tensor:

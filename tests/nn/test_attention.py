@@ -62,7 +62,7 @@ def test_attend_is_softmax_of_scaled_scores(window):
     query, key, value = torch.randn(3, 2, 2, 6, 4).unbind(0)
     valid = torch.tensor([[True] * 6, [False, False, True, True, True, False]])
     mask = row_mask(valid, 6, window)
-    expected = reference(query, key, value, mask.allowed)
+    expected = reference(query, key, value, mask.bias == 0)
     torch.testing.assert_close(attention.attend(query, key, value, mask, dropout=False), expected)
     weights = attention.weights(query, key, mask)
     torch.testing.assert_close(weights @ value, expected)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from rllib_attention.nn import KVCache, PackedLayout, Transformer
+from rllib_attention.nn import KVCache, PackedLayout, Stepper, Transformer
 
 DIM, ROWS, STEPS = 16, 4, 12
 OPTIONS = [
@@ -37,6 +37,12 @@ def ragged_rows(model):
     return torch.randn(ROWS, size, DIM, requires_grad=True), valid, [s for s, _ in spans]
 
 
+def layout_of(valid, num_outputs):
+    first = valid.int().argmax(dim=1)
+    stop = first + valid.sum(dim=1)
+    return PackedLayout(first.numpy(), stop.numpy(), valid.shape[1], num_outputs)
+
+
 def by_episode(model, x, valid):
     """The slow, obvious way: each row's steps alone, in full, without trimming or packing."""
     out = torch.zeros(ROWS, STEPS, DIM)
@@ -66,7 +72,7 @@ def test_paths_agree(options):
     seen = valid[:, -STEPS:]
 
     rows = model.forward_rows(x, valid, STEPS)
-    layout = PackedLayout(valid, STEPS)
+    layout = layout_of(valid, STEPS)
     packed = layout.unpack(model(layout.pack(x), layout))
     for out in (rows, packed):
         torch.testing.assert_close(out[seen], expected[seen], atol=1e-5, rtol=1e-5)
@@ -96,7 +102,8 @@ def run_cached(model, x, starts, clock=1_000_000):
     first = np.array(starts) + clock
     now = np.full(ROWS, context + clock)
     model.prefill(x[:, :context], cache, slots, now, first)
-    steps = [model.step(x[:, context + t], cache, slots, now + t, first) for t in range(STEPS)]
+    step = Stepper(model).step
+    steps = [step(x[:, context + t], cache, slots, now + t, first) for t in range(STEPS)]
     return torch.stack(steps, dim=1)
 
 
@@ -106,7 +113,7 @@ def test_receptive_field_is_exact(position):
     num_layers, window, size = 2, 3, 12
     model = build(position=position, num_layers=num_layers, window=window)
     x = torch.randn(1, size, DIM, requires_grad=True)
-    layout = PackedLayout(torch.ones(1, size, dtype=torch.bool), size)
+    layout = layout_of(torch.ones(1, size, dtype=torch.bool), size)
     out = layout.unpack(model(layout.pack(x), layout))
     for t in range(size):
         (grad,) = torch.autograd.grad(out[0, t].pow(2).sum(), x, retain_graph=True)
@@ -120,7 +127,7 @@ def test_rows_do_not_see_each_other():
     x, valid, _ = ragged_rows(model)
     changed = x.detach().clone()
     changed[1] *= -1  # a constant would vanish in the norms
-    layout = PackedLayout(valid, STEPS)
+    layout = layout_of(valid, STEPS)
     before, after = (layout.unpack(model(layout.pack(rows), layout)) for rows in (x, changed))
     untouched = torch.tensor([0, 2, 3])
     torch.testing.assert_close(before[untouched], after[untouched], atol=0, rtol=0)
@@ -132,6 +139,22 @@ def test_shifting_the_clock_changes_nothing():
     x, _, starts = ragged_rows(model)
     early, late = (run_cached(model, x.detach(), starts, clock) for clock in (0, 10**8))
     torch.testing.assert_close(early, late, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+def test_autocast(position):
+    """Kernels run in bfloat16, gradients come back in float32; 8 bits of mantissa are 1%."""
+    model = build(position=position, num_layers=2, window=4)
+    x, valid, _ = ragged_rows(model)
+    layout = layout_of(valid, STEPS)
+    exact = layout.unpack(model(layout.pack(x), layout))
+    with torch.autocast("cpu", torch.bfloat16):
+        out = layout.unpack(model(layout.pack(x), layout))
+        rows = model.forward_rows(x, valid, STEPS)
+    seen = valid[:, -STEPS:]
+    for rounded in (out, rows):
+        torch.testing.assert_close(rounded[seen].float(), exact[seen], atol=0.1, rtol=0.05)
+    assert gradient(out.float(), valid, x).dtype == torch.float32
 
 
 @pytest.mark.parametrize(("name", "value"), [("position", "absolute"), ("gate", "highway")])
