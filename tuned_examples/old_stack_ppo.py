@@ -14,7 +14,8 @@ Add `--no-attention`, `--lstm` or `--gtrxl` for a control, and `--help` for all 
 Results to expect
 -----------------
 The bar on CartPole without velocities is a mean return of 350 within 300,000 environment steps, as
-RLlib asks of its own PPO with LSTM. It has not been run to the bar yet.
+RLlib asks of its own PPO with LSTM. With attention, seed 0 got there (364.6) after 110,592 steps
+and 169 CPU seconds.
 """
 
 import argparse

