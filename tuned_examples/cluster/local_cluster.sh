@@ -48,9 +48,11 @@ export RAY_AUTH_MODE=token
 RAY_AUTH_TOKEN="$("$python" -c 'import secrets; print(secrets.token_hex(32))')"
 export RAY_AUTH_TOKEN
 
-start_node --head --port="$port" --dashboard-port="$dashboard_port" --temp-dir="$temp"
-start_node --address="127.0.0.1:$port"
-start_node --address="127.0.0.1:$port"
+# Each node unpacks the job's files in a folder of its own, as on machines of their own: in a shared
+# one the nodes would delete them from under each other.
+start_node --head --port="$port" --dashboard-port="$dashboard_port" --temp-dir="$temp/1"
+start_node --address="127.0.0.1:$port" --temp-dir="$temp/2"
+start_node --address="127.0.0.1:$port" --temp-dir="$temp/3"
 
 kill_a_node() {
     # A lost machine, as far as the others can tell: the node's raylet dies without a farewell.
