@@ -14,13 +14,16 @@ A Markdown table of ratios beside their aims, then what they come from; in the o
 """
 
 import json
+import logging
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from typing import Any
 
 import ray
 
+from tests.benchmarks.aims import figures
 from tests.benchmarks.comparison import compare_ppo, compare_sac
 from tests.benchmarks.footprint import shipped_bytes, stored_bytes
 from tests.benchmarks.learner_growth import encoder_growth, short_episodes, update_growth
@@ -76,8 +79,15 @@ def main() -> None:
     """Measures, prints the tables, and writes the results."""
     options = parse_options()
     options.out.mkdir(parents=True, exist_ok=True)
+    # RLlib's hints about API stacks, and Gymnasium's about registering one environment often.
+    logging.getLogger("ray.rllib").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore")
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     results = measure(options)
+    results["figures"] = [
+        figure._asdict() | {"value": figure.value._asdict(), "verdict": figure.verdict}
+        for figure in figures(results)
+    ]
     ray.shutdown()
     (options.out / "results.json").write_text(json.dumps(results, indent=1) + "\n")
     report = render(results)

@@ -64,7 +64,8 @@ def _compare(
 def _ppo_iteration(algo: Algorithm, steps: int) -> dict[str, float]:
     data: list = []
     rollout = seconds(lambda: data.append(phases.rollout(algo, steps)))
-    learner = seconds(lambda: phases.update(algo, data[0], steps))
+    steps = phases.count_steps(data[0])
+    learner = seconds(lambda: phases.update(algo, data[0]))
     sync = seconds(lambda: phases.sync(algo))
     return {
         "rollout": rollout / steps,

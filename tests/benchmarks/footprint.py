@@ -29,8 +29,8 @@ def shipped_bytes(size: Size, options: Options) -> dict[str, dict[str, float]]:
         phases.rollout(algo, options.batch)  # the first fragment has nothing to look back on
         data = phases.rollout(algo, options.batch)
         algo.stop()
+        steps = phases.count_steps(data)
         own = data if model == GTRXL else _without_lookback(data)
-        steps = data.count if model == GTRXL else sum(len(episode) for episode in data)
         found[model] = {"whole": _size(data) / steps, "own": _size(own) / steps}
     return found
 

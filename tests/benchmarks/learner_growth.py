@@ -48,7 +48,7 @@ def encoder_growth(options: Options) -> Curves:
         "layers": {str(n): point(num_layers=n) for n in options.layers},
         "envs": {str(n): point(rows=n) for n in options.envs},
     }
-    return {axis: interleave(points, options.rounds) for axis, points in axes.items()}
+    return {axis: interleave(points, options.pass_rounds) for axis, points in axes.items()}
 
 
 def update_growth(options: Options) -> dict[str, dict[str, list[float]]]:
@@ -108,8 +108,8 @@ def _measure(
     algos = {name: config.build_algo() for name, config in configs.items()}
 
     def turn(algo: Algorithm, episodes: Any) -> dict[str, float]:
-        steps, episodes = algo.config.train_batch_size_per_learner, copy.deepcopy(episodes)
-        return {"update": seconds(lambda: phases.update(algo, episodes, steps))}
+        episodes = copy.deepcopy(episodes)
+        return {"update": seconds(lambda: phases.update(algo, episodes))}
 
     data = {name: _second_fragment(algo) for name, algo in algos.items()}
     times = interleave(

@@ -55,6 +55,7 @@ class Options:
     chunk: int = 128
     seq_len: int = 32
     rounds: int = 5
+    pass_rounds: int = 10
     sac_batch: int = 256
     sac_updates: int = 4
     windows: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512, 1024)
@@ -77,6 +78,7 @@ QUICK = {
     "batch": 512,
     "num_epochs": 2,
     "rounds": 2,
+    "pass_rounds": 3,
     "sac_batch": 32,
     "sac_updates": 2,
     "windows": (8, 32, 64),
@@ -101,6 +103,7 @@ _HELP = {
     "chunk": "attention's max_seq_len",
     "seq_len": "max_seq_len of LSTM and GTrXL",
     "rounds": "measured rounds; one more warms up",
+    "pass_rounds": "the same for passes of the encoder alone, which take milliseconds",
     "sac_batch": "transitions in a SAC update",
     "sac_updates": "SAC updates in a round",
     "windows": "growth of learner time",

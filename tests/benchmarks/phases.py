@@ -5,6 +5,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.execution.train_ops import train_one_step
+from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 
@@ -30,32 +31,35 @@ def rollout(algo: Algorithm, steps: int) -> Any:
     return algo.env_runner.sample(num_timesteps=steps, random_actions=False)
 
 
-def update(algo: Algorithm, data: Any, steps: int) -> None:
+def count_steps(data: Any) -> int:
+    """Returns the env steps in what `rollout` returned, which may be a few more than asked for."""
+    return data.count if isinstance(data, SampleBatch) else sum(len(episode) for episode in data)
+
+
+def update(algo: Algorithm, data: Any) -> None:
     """Does one whole PPO update: connectors, epochs, minibatches.
 
     Args:
         algo: On either stack.
         data: What `rollout` returned; the update may change it.
-        steps: Env steps in it.
     """
     if is_old_stack(algo):
         train_one_step(algo, data.as_multi_agent())
-        return
-    update_learners(algo.learner_group, algo.config, data, steps)
+    else:
+        update_learners(algo.learner_group, algo.config, data)
 
 
-def update_learners(learner_group: Any, config: Any, episodes: list, steps: int) -> None:
+def update_learners(learner_group: Any, config: Any, episodes: list) -> None:
     """Does one whole PPO update on the new stack.
 
     Args:
         learner_group: A local one.
         config: Its config.
         episodes: The update may change them.
-        steps: Env steps in them.
     """
     learner_group.update(
         episodes=episodes,
-        timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: steps},
+        timesteps={NUM_ENV_STEPS_SAMPLED_LIFETIME: count_steps(episodes)},
         num_epochs=config.num_epochs,
         minibatch_size=config.minibatch_size,
         shuffle_batch_per_epoch=True,

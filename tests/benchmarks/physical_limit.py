@@ -99,7 +99,7 @@ def measure_limit(size: Size, options: Options) -> dict:
             "bare": lambda: {"pass": seconds(run)},
             "encoder": lambda: {"pass": encoder_pass()},
         },
-        max(10, options.rounds),  # they take milliseconds
+        options.pass_rounds,
     )
     return {
         "flops": 3 * sum(product.flops for product in products),

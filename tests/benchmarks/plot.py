@@ -5,6 +5,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator
 
 from tests.benchmarks.models import LABELS
 from tests.benchmarks.timing import spread
@@ -80,5 +81,7 @@ def _draw_curve(axes: Axes, title: str, points: dict) -> None:
     axes.plot(values, [v / values[0] for v in values], ":", color="gray", label="linear")
     axes.set(xscale="log", yscale="log", title=title, ylabel="times the first")
     axes.set_xticks(values, [str(value) for value in values])
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.minorticks_off()
     axes.legend(fontsize="x-small")

@@ -5,13 +5,14 @@ from typing import Any
 
 from tests.benchmarks.aims import Figure, figures
 from tests.benchmarks.models import LABELS
-from tests.benchmarks.timing import spread
+from tests.benchmarks.timing import ratio, spread
 
 NOTES = """\
 Figures are medians over rounds with (lowest–highest); ratios are taken within each round, attention
 divided by the other model. Models are named `width x window`. The chunk is attention's
 `max_seq_len`; LSTM and GTrXL train on their own, `seq_len`. RLlib's SAC has no LSTM. Fragments of
-the old stack hold advantages and value targets too. Growth figures of the encoder alone are of its
+the old stack hold advantages and value targets too. Most of the memory is RLlib itself: what
+a model adds is the difference to the MLP. Growth figures of the encoder alone are of its
 forward and backward pass on rows with a full context."""
 
 
@@ -26,10 +27,11 @@ def render(results: dict[str, Any]) -> str:
     """
     sections = [_facts(results), NOTES, _aims(list(figures(results)))]
     for size, times in results.get("ppo", {}).items():
-        sections += [f"## PPO, {size}, ms per 1,000 env steps", _times(times, 1e6)]
+        sections += [f"## PPO, {size}, ms per 1,000 env steps"]
+        sections += [_ppo(times, results["options"]["batch"])]
     for size, times in results.get("sac", {}).items():
-        title = f"## SAC, {size}, ms per 1,000 env steps (rollout) and per 1,000 updates (learner)"
-        sections += [title, _times(times, 1e6)]
+        sections += [f"## SAC, {size}, one step of each sub-environment, then one update"]
+        sections += [_sac(times)]
     if "rollout" in results:
         sections += ["## Rollout growth, ms per 1,000 env steps", _curves(results["rollout"], 1e6)]
     if "learner" in results:
@@ -79,13 +81,22 @@ def _aims(found: list[Figure]) -> str:
     return table(("attention's ratio", "measured", "aim", ""), rows)
 
 
-def _times(times: dict, scale: float) -> str:
-    phases = list(next(iter(times.values())))
+def _ppo(times: dict, batch: int) -> str:
+    rows = []
+    for model, by_phase in times.items():
+        spreads = {phase: spread(values) for phase, values in by_phase.items()}
+        steps, updates = 1 / spreads["rollout"].median, 1 / (spreads["learner"].median * batch)
+        cells = [value.text(0, 1e6) for value in spreads.values()]
+        rows.append((LABELS[model], *cells, f"{steps:,.0f}", f"{updates:.2f}"))
+    return table(("model", *spreads, "rollout, env steps/s", "learner, updates/s"), rows)
+
+
+def _sac(times: dict) -> str:
     rows = [
-        (LABELS[model], *(spread(by_phase[phase]).text(0, scale) for phase in phases))
-        for model, by_phase in times.items()
+        (LABELS[m], spread(t["rollout"]).text(0, 1e6), spread(t["learner"]).text(1, 1e3))
+        for m, t in times.items()
     ]
-    return table(("model", *phases), rows)
+    return table(("model", "rollout, ms per 1,000 env steps", "learner, ms per update"), rows)
 
 
 def _curves(curves: dict, scale: float) -> str:
@@ -125,15 +136,9 @@ def _memory(memory: dict) -> str:
 def _limit(limits: dict) -> str:
     rows = []
     for size, limit in limits.items():
-        bare, encoder = spread(limit["bare"]), spread(limit["encoder"])
-        rows.append(
-            (
-                size,
-                f"{limit['flops'] / 1e9:.2f}",
-                bare.text(1, 1e3),
-                encoder.text(1, 1e3),
-                f"{bare.median / encoder.median:.0%}",
-            )
-        )
-    header = ("size", "GFLOP", "bare matrix products, ms", "encoder, ms", "share of the limit")
+        bare, encoder = limit["bare"], limit["encoder"]
+        times = [spread(bare).text(1, 1e3), spread(encoder).text(1, 1e3)]
+        share = ratio(bare, encoder).text(0, 100)
+        rows.append((size, f"{limit['flops'] / 1e9:.2f}", *times, share))
+    header = ("size", "GFLOP", "bare matrix products, ms", "encoder, ms", "share of the limit, %")
     return table(header, rows)

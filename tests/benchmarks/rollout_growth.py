@@ -15,8 +15,6 @@ from tests.benchmarks.options import Options, Size
 from tests.benchmarks.timing import interleave, seconds
 
 FOREVER = 10**9
-FRAGMENT = 128  # env steps of each sub-environment in a fragment
-
 Curves = dict[str, dict[str, dict[str, list[float]]]]
 
 
@@ -41,7 +39,10 @@ def rollout_growth(options: Options) -> Curves:
     curves = {}
     for axis, algos in points.items():
         curves[axis] = interleave(
-            {point: partial(_turn, algo) for point, algo in algos.items()},
+            {
+                point: partial(_turn, algo, options.batch // options.num_envs)
+                for point, algo in algos.items()
+            },
             options.rounds,
         )
         for algo in algos.values():
@@ -59,8 +60,9 @@ def _build(size: Size, options: Options, *, num_envs: int = 0, **overrides: int)
     return algo
 
 
-def _turn(algo: Algorithm) -> dict[str, float]:
-    steps = FRAGMENT * algo.config.num_envs_per_env_runner
+def _turn(algo: Algorithm, fragment: int) -> dict[str, float]:
+    """`fragment` env steps of each sub-environment, as many as in the comparison."""
+    steps = fragment * algo.config.num_envs_per_env_runner
     steady = seconds(lambda: phases.rollout(algo, steps)) / steps
     phases.sync(algo)
     return {"steady": steady, "synced": seconds(lambda: phases.rollout(algo, steps)) / steps}
