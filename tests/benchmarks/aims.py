@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from tests.benchmarks.labels import ATTENTION, DEEP_LSTM, GTRXL, LABELS, LSTM, MLP
 from tests.benchmarks.learner_growth import BASE, CHUNK, SHORT, WINDOW
-from tests.benchmarks.models import ATTENTION, DEEP_LSTM, GTRXL, LABELS, LSTM, MLP, PPO_MODELS
 from tests.benchmarks.timing import Spread, ratio, spread
 
 # Attention's time as a multiple of another model's, at most.
@@ -63,7 +63,7 @@ def figures(results: dict[str, Any]) -> Iterator[Figure]:
 
 def _ppo(size: str, times: dict) -> Iterator[Figure]:
     for phase in ("rollout", "learner", "iteration"):
-        for model in PPO_MODELS:
+        for model in times:
             if model != ATTENTION:
                 value = ratio(times[ATTENTION][phase], times[model][phase])
                 aim = PPO_AIMS.get((phase, model))
@@ -115,6 +115,8 @@ def worst_doubling(
 
 def _bytes(counts: dict) -> Iterator[Figure]:
     shipped, stored = counts["shipped"], counts["stored"]
+    if MLP not in shipped:
+        return
     for kind, words in (("own", "lookback aside"), ("whole", "lookback included")):
         value = spread([shipped[ATTENTION][kind] / shipped[MLP][kind]])
         aim = BYTES if kind == "own" else None

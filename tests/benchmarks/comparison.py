@@ -11,7 +11,8 @@ from functools import partial
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from tests.benchmarks import phases
-from tests.benchmarks.models import PPO_MODELS, SAC_MODELS, ppo_config, sac_config
+from tests.benchmarks.labels import SAC_MODELS
+from tests.benchmarks.models import ppo_config, sac_config
 from tests.benchmarks.options import Options, Size
 from tests.benchmarks.timing import interleave, seconds
 
@@ -28,7 +29,7 @@ def compare_ppo(size: Size, options: Options) -> Times:
     Returns:
         Seconds per env step, one a round, by model and phase.
     """
-    algos = {model: ppo_config(model, size, options).build_algo() for model in PPO_MODELS}
+    algos = {model: ppo_config(model, size, options).build_algo() for model in options.models}
     return _compare(algos, lambda algo: _ppo_iteration(algo, options.batch), options)
 
 

@@ -9,7 +9,8 @@ from typing import Any
 from ray import cloudpickle
 
 from tests.benchmarks import phases
-from tests.benchmarks.models import GTRXL, PPO_MODELS, SAC_MODELS, ppo_config, sac_config
+from tests.benchmarks.labels import GTRXL, SAC_MODELS
+from tests.benchmarks.models import ppo_config, sac_config
 from tests.benchmarks.options import Options, Size
 
 
@@ -24,7 +25,7 @@ def shipped_bytes(size: Size, options: Options) -> dict[str, dict[str, float]]:
         Bytes per env step by model, with the lookback (`whole`) and without it (`own`).
     """
     found = {}
-    for model in PPO_MODELS:
+    for model in options.models:
         algo = ppo_config(model, size, options).build_algo()
         phases.rollout(algo, options.batch)  # the first fragment has nothing to look back on
         data = phases.rollout(algo, options.batch)

@@ -16,7 +16,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from tests.benchmarks import phases
 from tests.benchmarks.encoder_pass import EncoderPass
-from tests.benchmarks.models import ATTENTION, attention_config, ppo_config
+from tests.benchmarks.labels import ATTENTION
+from tests.benchmarks.models import attention_config, ppo_config
 from tests.benchmarks.options import Options, Size
 from tests.benchmarks.rollout_growth import FOREVER, Curves
 from tests.benchmarks.timing import interleave, seconds

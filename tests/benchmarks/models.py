@@ -11,20 +11,8 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
 from rllib_attention import AttentionConfig, use_attention
 from tests.benchmarks.environment import IdleEnv
+from tests.benchmarks.labels import ATTENTION, DEEP_LSTM, GTRXL, LSTM
 from tests.benchmarks.options import Options, Size
-
-ATTENTION, MLP, LSTM, DEEP_LSTM, GTRXL = "attention", "mlp", "lstm", "deep_lstm", "gtrxl"
-
-PPO_MODELS = (ATTENTION, LSTM, DEEP_LSTM, GTRXL, MLP)
-SAC_MODELS = (ATTENTION, MLP)  # RLlib's SAC has no LSTM
-
-LABELS = {
-    ATTENTION: "attention",
-    MLP: "RLlib's MLP",
-    LSTM: "RLlib's LSTM (one layer)",
-    DEEP_LSTM: "RLlib's LSTM, equal layers",
-    GTRXL: "RLlib's GTrXL (old stack)",
-}
 
 
 class DeepLSTMCatalog(PPOCatalog):
@@ -64,7 +52,7 @@ def ppo_config(model: str, size: Size, options: Options, **overrides: Any) -> Al
     """Returns the PPO config of one model.
 
     Args:
-        model: One of `PPO_MODELS`.
+        model: One of `labels.PPO_MODELS`.
         size: Width and window.
         options: The command line.
         **overrides: Fields of `AttentionConfig` to change.
@@ -98,7 +86,7 @@ def sac_config(model: str, size: Size, options: Options) -> AlgorithmConfig:
     """Returns the SAC config of one model.
 
     Args:
-        model: One of `SAC_MODELS`.
+        model: One of `labels.SAC_MODELS`.
         size: Width and window.
         options: The command line.
 

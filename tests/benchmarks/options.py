@@ -7,6 +7,8 @@ from pathlib import Path
 
 import torch
 
+from tests.benchmarks.labels import ATTENTION, PPO_MODELS
+
 PARTS = ("ppo", "sac", "rollout", "learner", "bytes", "memory", "limit")
 
 
@@ -43,6 +45,7 @@ class Options:
 
     out: Path = Path("results/benchmarks")
     parts: tuple[str, ...] = PARTS
+    models: tuple[str, ...] = PPO_MODELS
     sizes: tuple[Size, ...] = (Size(64, 32), Size(128, 64))
     num_layers: int = 2
     num_heads: int = 4
@@ -88,9 +91,12 @@ QUICK = {
     "chunks": (64, 128),
 }
 
+_CHOICES = {"parts": PARTS, "models": PPO_MODELS}
+
 _HELP = {
     "out": "folder of results.json, results.md and results.png",
     "parts": f"which of {', '.join(PARTS)} to measure",
+    "models": f"which of {', '.join(PPO_MODELS)} to measure with PPO; attention among them",
     "sizes": "width x window of all models in the comparison with RLlib's",
     "num_layers": "layers of attention and GTrXL",
     "num_heads": "heads of attention and GTrXL",
@@ -133,8 +139,9 @@ def parse_options(argv: list[str] | None = None) -> Options:
     for field in dataclasses.fields(Options):
         name = f"--{field.name.replace('_', '-')}"
         default, text = field.default, _HELP[field.name]
-        if field.name == "parts":
-            parser.add_argument(name, nargs="+", choices=PARTS, default=default, help=text)
+        if field.name in _CHOICES:
+            choices = _CHOICES[field.name]
+            parser.add_argument(name, nargs="+", choices=choices, default=default, help=text)
         elif isinstance(default, tuple):
             kind = Size.parse if field.name == "sizes" else int
             parser.add_argument(name, nargs="+", type=kind, default=default, help=text)
@@ -145,6 +152,8 @@ def parse_options(argv: list[str] | None = None) -> Options:
     values = vars(parser.parse_args(argv))
     del values["quick"]
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items()}
+    if ATTENTION not in values["models"]:
+        parser.error("--models: ratios are attention's, expected attention among the models.")
     values["threads"] = values["threads"] or torch.get_num_threads()
     torch.set_num_threads(values["threads"])
     return Options(**values)

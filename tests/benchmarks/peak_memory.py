@@ -20,7 +20,8 @@ from ray import cloudpickle
 
 from tests.benchmarks import phases
 from tests.benchmarks.environment import IdleEnv
-from tests.benchmarks.models import GTRXL, PPO_MODELS, ppo_config
+from tests.benchmarks.labels import GTRXL
+from tests.benchmarks.models import ppo_config
 from tests.benchmarks.options import Options, Size
 
 ROLES = ("runner", "learner")
@@ -51,7 +52,7 @@ def peak_memory(size: Size, options: Options) -> dict[str, dict[str, float]]:
     # Memory does not mind company, as time does: as many processes at once as there are cores.
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(os.cpu_count()) as pool:
         found: dict[str, dict[str, Future]] = {}
-        for model in PPO_MODELS:
+        for model in options.models:
             data = Path(folder, f"{model}.pickle")
             data.write_bytes(_fragment(model, size, options))
             jobs = {role: Job(model, role, size, options, data) for role in ROLES}

@@ -5,7 +5,6 @@ from typing import Any
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.execution.rollout_ops import synchronous_parallel_sample
 from ray.rllib.execution.train_ops import train_one_step
-from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.utils.metrics import NUM_ENV_STEPS_SAMPLED_LIFETIME
 
 
@@ -22,7 +21,7 @@ def rollout(algo: Algorithm, steps: int) -> Any:
         steps: Env steps.
 
     Returns:
-        Episodes, on the old stack a `SampleBatch`: what a remote runner would ship.
+        Episodes, on the old stack a batch: what a remote runner would ship.
     """
     if is_old_stack(algo):
         return synchronous_parallel_sample(
@@ -33,7 +32,7 @@ def rollout(algo: Algorithm, steps: int) -> Any:
 
 def count_steps(data: Any) -> int:
     """Returns the env steps in what `rollout` returned, which may be a few more than asked for."""
-    return data.count if isinstance(data, SampleBatch) else sum(len(episode) for episode in data)
+    return sum(len(episode) for episode in data) if isinstance(data, list) else data.count
 
 
 def update(algo: Algorithm, data: Any) -> None:

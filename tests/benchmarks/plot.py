@@ -7,7 +7,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.ticker import LogLocator
 
-from tests.benchmarks.models import LABELS
+from tests.benchmarks.labels import LABELS
 from tests.benchmarks.timing import spread
 
 PHASES = ("rollout", "learner", "iteration")

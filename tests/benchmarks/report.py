@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.benchmarks.aims import Figure, figures
-from tests.benchmarks.models import LABELS
+from tests.benchmarks.labels import LABELS
 from tests.benchmarks.timing import ratio, spread
 
 NOTES = """\

@@ -10,7 +10,8 @@ from functools import partial
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from tests.benchmarks import phases
-from tests.benchmarks.models import ATTENTION, ppo_config
+from tests.benchmarks.labels import ATTENTION
+from tests.benchmarks.models import ppo_config
 from tests.benchmarks.options import Options, Size
 from tests.benchmarks.timing import interleave, seconds
 

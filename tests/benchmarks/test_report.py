@@ -3,7 +3,7 @@
 import pytest
 
 from tests.benchmarks.aims import Figure, figures, worst_doubling
-from tests.benchmarks.models import ATTENTION, PPO_MODELS
+from tests.benchmarks.labels import ATTENTION, PPO_MODELS
 from tests.benchmarks.options import Size, parse_options
 from tests.benchmarks.report import render, table
 from tests.benchmarks.timing import spread
