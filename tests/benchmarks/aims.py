@@ -84,11 +84,14 @@ def _learner_growth(learner: dict) -> Iterator[Figure]:
         value = ratio(update[case]["update"], base)
         yield Figure(f"learner update, {case}", value, LEARNER_GROWTH)
     for axis in ("chunk", "window"):
-        found = worst_doubling({int(n): figures["pass"] for n, figures in encoder[axis].items()})
+        points = encoder[axis]
+        found = worst_doubling({int(n): figures["pass"] for n, figures in points.items()})
         if found:
             (low, high), value = found
             name = f"encoder alone, worst doubling of {axis} ({low} to {high})"
             yield Figure(name, value, LEARNER_GROWTH)
+            flops = ratio(points[str(high)]["flops"], points[str(low)]["flops"])
+            yield Figure("the same doubling in FLOPs that are needed", flops)
     longest = max(short, key=int)
     for chunk in (SHORT, SHORT + 1):
         value = ratio(short[longest]["update"], short[str(chunk)]["update"])

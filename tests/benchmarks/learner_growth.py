@@ -19,6 +19,7 @@ from tests.benchmarks.encoder_pass import EncoderPass
 from tests.benchmarks.labels import ATTENTION
 from tests.benchmarks.models import attention_config, ppo_config
 from tests.benchmarks.options import Options, Size
+from tests.benchmarks.physical_limit import pass_flops
 from tests.benchmarks.rollout_growth import FOREVER, Curves
 from tests.benchmarks.timing import interleave, seconds
 
@@ -35,13 +36,14 @@ def encoder_growth(options: Options) -> Curves:
         options: The command line.
 
     Returns:
-        Seconds of a pass, one a round, by axis, point on it, and figure.
+        Seconds of a pass, one a round, and the FLOPs that it needs, by axis, point on it, and
+        figure.
     """
 
     def point(rows: int = options.num_envs, **overrides: int) -> Callable[[], dict[str, float]]:
         attention = attention_config(options.sizes[0], options, **overrides)
-        encoder_pass = EncoderPass(attention, rows)
-        return lambda: {"pass": encoder_pass()}
+        encoder_pass, flops = EncoderPass(attention, rows), pass_flops(attention, rows)
+        return lambda: {"pass": encoder_pass(), "flops": flops}
 
     axes: dict[str, dict[str, Callable[[], dict[str, float]]]] = {
         "window": {str(n): point(window=n) for n in options.windows},

@@ -68,6 +68,19 @@ def needed_products(attention: AttentionConfig, rows: int) -> list[Product]:
     return products
 
 
+def pass_flops(attention: AttentionConfig, rows: int) -> int:
+    """Returns the FLOPs of the products of a forward and backward pass.
+
+    Args:
+        attention: As for `needed_products`.
+        rows: As for `needed_products`.
+
+    Returns:
+        Multiplications and additions.
+    """
+    return 3 * sum(product.flops for product in needed_products(attention, rows))
+
+
 def bare_pass(products: list[Product]) -> Callable[[], None]:
     """Returns a function that does the products of a forward and backward pass, and no more."""
     operands = [_operands(product) for product in products]
@@ -92,8 +105,8 @@ def measure_limit(size: Size, options: Options) -> dict:
         FLOPs of a pass, and the seconds of `bare` and `encoder`, one a round.
     """
     attention, rows = attention_config(size, options), options.num_envs
-    products = needed_products(attention, rows)
-    run, encoder_pass = bare_pass(products), EncoderPass(attention, rows)
+    run = bare_pass(needed_products(attention, rows))
+    encoder_pass = EncoderPass(attention, rows)
     times = interleave(
         {
             "bare": lambda: {"pass": seconds(run)},
@@ -102,7 +115,7 @@ def measure_limit(size: Size, options: Options) -> dict:
         options.pass_rounds,
     )
     return {
-        "flops": 3 * sum(product.flops for product in products),
+        "flops": pass_flops(attention, rows),
         **{name: figures["pass"] for name, figures in times.items()},
     }
 

@@ -34,6 +34,22 @@ def test_worst_doubling():
     assert worst_doubling({8: [1.0], 32: [5.0]}) is None
 
 
+def test_worst_doubling_stands_beside_its_flops():
+    points = {
+        "32": {"pass": [1.0], "flops": [4.0]},
+        "64": {"pass": [3.0], "flops": [10.0]},
+    }
+    update = {"update": [1.0]}
+    learner = {
+        "encoder": {"chunk": points, "window": points},
+        "update": dict.fromkeys(("base", "chunk doubled", "window doubled"), update),
+        "short episodes": dict.fromkeys(("10", "11", "128"), update),
+    }
+    found = [figure for figure in figures({"learner": learner}) if figure.value.median != 1]
+    assert [figure.value.median for figure in found] == [3.0, 2.5, 3.0, 2.5]
+    assert [figure.verdict for figure in found] == ["not met", "", "not met", ""]
+
+
 def test_table():
     assert table(("a", "b"), [("1", "2")]) == "| a | b |\n| --- | --- |\n| 1 | 2 |"
 
