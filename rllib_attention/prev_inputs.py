@@ -128,14 +128,17 @@ def _size(space: gym.Space) -> int:
 
 
 def _encode_leaf(space: gym.Space, actions: np.ndarray) -> np.ndarray:
-    """Encodes the actions of one leaf, (T, ...) → (T, A')."""
+    """Encodes the actions of one leaf, (T, ...) → (T, A').
+
+    RLlib's distributions count from 0, whatever the `start` of a discrete space.
+    """
     actions = np.asarray(actions)
     if isinstance(space, gym.spaces.Discrete):
-        index = actions.reshape(-1).astype(np.int64) - int(space.start)
+        index = actions.reshape(-1).astype(np.int64)
         return np.eye(int(space.n), dtype=np.float32)[index]
     if isinstance(space, gym.spaces.MultiDiscrete):
         sizes = space.nvec.reshape(-1)
-        index = (actions.reshape(len(actions), -1) - space.start.reshape(-1)).astype(np.int64)
+        index = actions.reshape(len(actions), -1).astype(np.int64)
         columns = [np.eye(int(n), dtype=np.float32)[index[:, i]] for i, n in enumerate(sizes)]
         return np.concatenate(columns, axis=1)
     return actions.reshape(len(actions), -1).astype(np.float32)
