@@ -134,8 +134,7 @@ def _encode_leaf(space: gym.Space, actions: np.ndarray) -> np.ndarray:
     """
     actions = np.asarray(actions)
     if isinstance(space, gym.spaces.Discrete):
-        index = actions.reshape(-1).astype(np.int64)
-        return np.eye(int(space.n), dtype=np.float32)[index]
+        return np.eye(int(space.n), dtype=np.float32)[actions.reshape(-1).astype(np.int64)]
     if isinstance(space, gym.spaces.MultiDiscrete):
         sizes = space.nvec.reshape(-1)
         index = actions.reshape(len(actions), -1).astype(np.int64)

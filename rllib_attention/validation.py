@@ -5,10 +5,16 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.connectors.common.frame_stacking import FrameStacking
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
-from rllib_attention.catalog import ATTENTION, WINDOWED, attention_config
+from rllib_attention.catalog import (
+    ATTENTION,
+    WINDOWED,
+    AttentionCatalogMixin,
+    attention_config,
+)
 from rllib_attention.config import AttentionConfig
 from rllib_attention.connectors.factories import AppendPieces
 from rllib_attention.offline import check_offline_data
@@ -18,6 +24,9 @@ from rllib_attention.search_space import SearchSpace, longest_history
 from rllib_attention.vtrace import check_vtrace
 
 _CONNECTORS = ("_env_to_module_connector", "_learner_connector")
+# RLlib computes how many of B full chunks of T steps make a minibatch of M steps as
+# int(B * (M / (B * T))), which with M = T is 0 for B = 49 and some larger B, and fails.
+_ROUNDED_AWAY = 49
 _RLLIB_LOOKBACK = AlgorithmConfig().episode_lookback_horizon
 
 
@@ -54,15 +63,12 @@ def check_built(algorithm: Algorithm, options: dict[str, tuple[AttentionConfig, 
         options: From `module_options`.
 
     Raises:
-        ValueError: If settings cannot work with attention, or its connectors are gone.
+        ValueError: If settings cannot work with attention, or its connectors, its options or its
+            catalogs are gone.
     """
     config = algorithm.config
-    for name in _CONNECTORS:
-        if not isinstance(getattr(config, name), AppendPieces):
-            raise ValueError(
-                f"The connectors of `use_attention` are gone: `config.{name.strip('_')}` was set "
-                "after it. Call `use_attention(config)` last: it keeps your connectors."
-            )
+    _check_still_there(config, options)
+    _check_pieces(algorithm)
     for attention, windowed in options.values():
         path = Path.WINDOW if windowed else Path.SEQUENCE
         _check_settings(config, [attention], path)
@@ -99,6 +105,41 @@ def known_modules(config: AlgorithmConfig) -> set[str]:
     spec = config._rl_module_spec
     ids = set(config.policies) if config.is_multi_agent else set()
     return ids | set(spec.rl_module_specs if isinstance(spec, MultiRLModuleSpec) else ())
+
+
+def _check_still_there(
+    config: AlgorithmConfig, options: dict[str, tuple[AttentionConfig, bool]]
+) -> None:
+    """Raises if something that `use_attention` sets was replaced after it."""
+    for name in _CONNECTORS:
+        if not isinstance(getattr(config, name), AppendPieces):
+            raise ValueError(
+                f"The connectors of `use_attention` are gone: `config.{name.strip('_')}` was set "
+                "after it. Call `use_attention(config)` last: it keeps your connectors."
+            )
+    spec = config._rl_module_spec
+    specs = dict.fromkeys(options, spec)
+    if isinstance(spec, MultiRLModuleSpec):
+        specs = {module_id: spec.rl_module_specs[module_id] for module_id in options}
+    catalogs = [getattr(spec, "catalog_class", None) for spec in specs.values()]
+    if not any(isinstance(c, type) and issubclass(c, AttentionCatalogMixin) for c in catalogs):
+        raise ValueError(
+            "The modules of `use_attention` are gone: `config.rl_module(model_config=...)` or "
+            "`config.rl_module(rl_module_spec=...)` was set after it. Call `use_attention(config)` "
+            "last: it keeps your model config and your specs."
+        )
+
+
+def _check_pieces(algorithm: Algorithm) -> None:
+    """Raises for connector pieces that show the module other observations than the episode."""
+    runner = algorithm.env_runner_group.local_env_runner if algorithm.env_runner_group else None
+    pipeline = getattr(runner, "_env_to_module", None)
+    if any(isinstance(piece, FrameStacking) for piece in getattr(pipeline, "connectors", ())):
+        raise ValueError(
+            "Attention reads past observations from episodes, but FrameStacking writes its stacks "
+            "elsewhere. Leave it out (`config.env_runners(env_to_module_connector=None)`): "
+            "attention looks back itself, with `window` steps for each layer."
+        )
 
 
 def _check_module_ids(config: AlgorithmConfig, module_ids: Collection[str] | None) -> None:
@@ -158,15 +199,22 @@ def _check_settings(config: AlgorithmConfig, candidates: list[AttentionConfig], 
     if path is Path.WINDOW:
         buffer_config = getattr(config, "replay_buffer_config", None)
         if buffer_config and not config.is_offline:
-            check_replay_config(buffer_config, getattr(config, "n_step", 1))
+            n_step = getattr(config, "n_step", 1)
+            check_replay_config(buffer_config, n_step, multi_agent=config.is_multi_agent)
         return
     check_vtrace(config, min(attention.max_seq_len for attention in candidates))
     max_seq_len = max(attention.max_seq_len for attention in candidates)
-    minibatch_size = config.minibatch_size
-    if minibatch_size is not None and minibatch_size < max_seq_len:
+    _check_minibatch(config, max_seq_len)
+
+
+def _check_minibatch(config: AlgorithmConfig, max_seq_len: int) -> None:
+    size, smallest = config.minibatch_size, max_seq_len
+    if config.train_batch_size_per_learner >= _ROUNDED_AWAY * max_seq_len:
+        smallest += 1
+    if size is not None and size < smallest:
         raise ValueError(
-            f"`minibatch_size` must be at least `max_seq_len` ({max_seq_len}), since a minibatch "
-            f"is made of whole chunks, got {minibatch_size}. Use "
-            f"`config.training(minibatch_size={max_seq_len})` or "
-            f"`use_attention(config, max_seq_len={minibatch_size})`."
+            f"`minibatch_size` must be at least {smallest} with `max_seq_len` {max_seq_len}, since "
+            f"a minibatch is made of whole chunks, got {size}. Use "
+            f"`config.training(minibatch_size={smallest})` or "
+            f"`use_attention(config, max_seq_len={size - smallest + max_seq_len})`."
         )

@@ -14,6 +14,7 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
+from ray.rllib.connectors.env_to_module.frame_stacking import FrameStackingEnvToModule
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
@@ -147,10 +148,22 @@ def test_beside_an_lstm():
         use_attention(config)
 
 
-def test_minibatch_smaller_than_a_chunk():
-    config = PPOConfig().training(minibatch_size=32)
-    with refuses(ValueError, "`config.training(minibatch_size=64)`"):
+@pytest.mark.parametrize(
+    ("train_batch_size", "minibatch_size", "smallest"), [(3000, 32, 64), (4000, 64, 65)]
+)
+def test_minibatch_smaller_than_a_chunk(train_batch_size, minibatch_size, smallest):
+    """With 49 full chunks, RLlib rounds a minibatch of one chunk down to none."""
+    config = PPOConfig().training(
+        train_batch_size_per_learner=train_batch_size, minibatch_size=minibatch_size
+    )
+    with refuses(ValueError, f"`config.training(minibatch_size={smallest})`"):
         use_attention(config, max_seq_len=64)
+    use_attention(config.training(minibatch_size=smallest), max_seq_len=64)
+
+
+def test_rllib_rounds_minibatches_of_one_chunk_as_expected():
+    rounded = [rows for rows in range(1, 60) if int(rows * (64 / (rows * 64))) < 1]
+    assert rounded == [49]
 
 
 def test_lookback_too_small():
@@ -182,7 +195,7 @@ def test_unsupported_observations(space):
 def test_settings_changed_afterwards():
     config = use_attention(prepare(PPOConfig()), max_seq_len=64)
     config.training(minibatch_size=16)
-    with refuses(ValueError, "`minibatch_size` must be at least `max_seq_len` (64)"):
+    with refuses(ValueError, "`minibatch_size` must be at least 65 with `max_seq_len` 64"):
         config.build_algo()
 
 
@@ -191,6 +204,37 @@ def test_connectors_replaced_afterwards():
     config.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
     with pytest.raises(ValueError, match="use_attention"):
         config.build_algo()
+
+
+@pytest.mark.parametrize(
+    "replaced", [{"model_config": {"fcnet_hiddens": [8]}}, {"rl_module_spec": RLModuleSpec()}]
+)
+def test_modules_replaced_afterwards(replaced):
+    """RLlib would train an MLP without a word."""
+    config = use_attention(prepare(PPOConfig())).rl_module(**replaced)
+    with refuses(ValueError, "The modules of `use_attention` are gone"):
+        config.build_algo()
+
+
+def test_frame_stacking():
+    config = prepare(PPOConfig(), observation_space=spaces.Box(0, 255, (42, 42, 1), np.uint8))
+    config.rl_module(model_config={"conv_filters": [[4, 8, 4], [8, 4, 2]]})
+    config.env_runners(
+        env_to_module_connector=lambda env, spaces, device: FrameStackingEnvToModule(num_frames=3)
+    )
+    with refuses(ValueError, "FrameStacking writes its stacks elsewhere. Leave it out"):
+        build(config)
+
+
+@pytest.mark.parametrize(("buffer", "agents"), [("", "multi"), ("MultiAgent", "single")])
+def test_replay_buffer_of_the_other_kind(buffer, agents):
+    config = DQNConfig().training(
+        replay_buffer_config={"type": f"{buffer}EpisodeReplayBuffer", "capacity": 100}
+    )
+    if agents == "multi":
+        config.multi_agent(policies={"p0"})
+    with refuses(ValueError, f"cannot store the episodes of a {agents}-agent set-up"):
+        use_attention(config)
 
 
 def test_non_finite_observations_name_the_module(stop):
