@@ -20,7 +20,7 @@ from rllib_attention.connectors.factories import AppendPieces
 from rllib_attention.offline import check_offline_data
 from rllib_attention.paths import Path
 from rllib_attention.replay_buffers import check_replay_config
-from rllib_attention.search_space import SearchSpace, longest_history
+from rllib_attention.search_space import SearchSpace, known_setting, longest_history
 from rllib_attention.vtrace import check_vtrace
 
 _CONNECTORS = ("_env_to_module_connector", "_learner_connector")
@@ -197,9 +197,9 @@ def _check_lookback(config: AlgorithmConfig, history_len: int) -> None:
 def _check_settings(config: AlgorithmConfig, candidates: list[AttentionConfig], path: Path) -> None:
     check_offline_data(config, path, max(attention.history_len for attention in candidates))
     if path is Path.WINDOW:
-        buffer_config = getattr(config, "replay_buffer_config", None)
+        buffer_config = known_setting(config, "replay_buffer_config")
         if buffer_config and not config.is_offline:
-            n_step = getattr(config, "n_step", 1)
+            n_step = known_setting(config, "n_step") or 1
             check_replay_config(buffer_config, n_step, multi_agent=config.is_multi_agent)
         return
     check_vtrace(config, min(attention.max_seq_len for attention in candidates))
@@ -208,8 +208,9 @@ def _check_settings(config: AlgorithmConfig, candidates: list[AttentionConfig], 
 
 
 def _check_minibatch(config: AlgorithmConfig, max_seq_len: int) -> None:
-    size, smallest = config.minibatch_size, max_seq_len
-    if config.train_batch_size_per_learner >= _ROUNDED_AWAY * max_seq_len:
+    size, smallest = known_setting(config, "minibatch_size"), max_seq_len
+    train_batch_size = known_setting(config, "train_batch_size_per_learner") or 0
+    if train_batch_size >= _ROUNDED_AWAY * max_seq_len:
         smallest += 1
     if size is not None and size < smallest:
         raise ValueError(

@@ -9,6 +9,7 @@ from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.dreamerv3 import DreamerV3Config
+from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
@@ -76,6 +77,31 @@ def test_search_spaces_raise_the_lookback_to_the_longest():
     config = PPOConfig()
     use_attention(config, num_layers=tune.grid_search([1, 3]), window=tune.choice([4, 8]))
     assert config.episode_lookback_horizon == 3 * 7
+
+
+@pytest.mark.parametrize(
+    ("config_class", "training"),
+    [
+        (PPOConfig, {"minibatch_size": tune.choice([64, 128])}),
+        (PPOConfig, {"train_batch_size_per_learner": tune.grid_search([64, 128])}),
+        (IMPALAConfig, {"num_epochs": tune.choice([1, 2]), "minibatch_size": tune.choice([128])}),
+        (DQNConfig, {"n_step": tune.grid_search([1, 3])}),
+        (
+            DQNConfig,
+            {
+                "replay_buffer_config": {
+                    "type": "PrioritizedEpisodeReplayBuffer",
+                    "alpha": tune.choice([0.5, 0.6]),
+                    "beta": tune.choice([0.4, 0.5]),
+                }
+            },
+        ),
+    ],
+)
+def test_other_settings_may_be_left_to_tune(config_class, training):
+    """They are checked in the trial."""
+    config = config_class().training(**training)
+    use_attention(config, window=tune.choice([8, 16]), max_seq_len=32)
 
 
 @pytest.mark.parametrize(
