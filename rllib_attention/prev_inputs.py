@@ -135,9 +135,10 @@ def _encode_leaf(space: gym.Space, actions: np.ndarray) -> np.ndarray:
     actions = np.asarray(actions)
     if isinstance(space, gym.spaces.Discrete):
         return np.eye(int(space.n), dtype=np.float32)[actions.reshape(-1).astype(np.int64)]
+    actions = actions.reshape(len(actions), int(np.prod(space.shape)))  # there may be none
     if isinstance(space, gym.spaces.MultiDiscrete):
         sizes = space.nvec.reshape(-1)
-        index = actions.reshape(len(actions), -1).astype(np.int64)
+        index = actions.astype(np.int64)
         columns = [np.eye(int(n), dtype=np.float32)[index[:, i]] for i, n in enumerate(sizes)]
         return np.concatenate(columns, axis=1)
-    return actions.reshape(len(actions), -1).astype(np.float32)
+    return actions.astype(np.float32)

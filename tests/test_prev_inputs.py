@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+import tree
 from gymnasium import spaces
+from ray.rllib.utils.spaces.space_utils import batch
 
 from rllib_attention.prev_inputs import PrevInputs
 
@@ -45,6 +47,14 @@ def test_step_by_step_gives_the_same(space, num_actions, num_rewards):
     for t in range(1, NUM_STEPS):
         now = prev.advance(now, actions[t - 1], rewards[t - 1])
         np.testing.assert_array_equal(now, features[t])
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_an_episode_of_one_step_has_no_actions_yet(space):
+    """Fragments hand over the none that there are as an empty batch."""
+    actions, _ = played(space)
+    none = tree.map_structure(lambda leaf: leaf[:0], batch(actions))
+    assert not PrevInputs(space, 2, 1).sequence(none, np.zeros(0), 0, 1).any()
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
