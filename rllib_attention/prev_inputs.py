@@ -3,6 +3,7 @@
 Shapes: T time, A action features, F features of one step.
 """
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -135,10 +136,12 @@ def _encode_leaf(space: gym.Space, actions: np.ndarray) -> np.ndarray:
     actions = np.asarray(actions)
     if isinstance(space, gym.spaces.Discrete):
         return np.eye(int(space.n), dtype=np.float32)[actions.reshape(-1).astype(np.int64)]
-    actions = actions.reshape(len(actions), int(np.prod(space.shape)))  # there may be none
+    actions = actions.reshape(len(actions), math.prod(space.shape or ()))  # may be none
     if isinstance(space, gym.spaces.MultiDiscrete):
         sizes = space.nvec.reshape(-1)
-        index = actions.astype(np.int64)
-        columns = [np.eye(int(n), dtype=np.float32)[index[:, i]] for i, n in enumerate(sizes)]
-        return np.concatenate(columns, axis=1)
+        columns = actions.astype(np.int64).T
+        return np.concatenate(
+            [np.eye(int(n), dtype=np.float32)[c] for n, c in zip(sizes, columns, strict=True)],
+            axis=1,
+        )
     return actions.astype(np.float32)
