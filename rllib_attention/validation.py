@@ -161,26 +161,25 @@ def _check_module_ids(config: AlgorithmConfig, module_ids: Collection[str] | Non
 
 
 def _check_first_use(config: AlgorithmConfig, module_ids: Collection[str] | None) -> None:
-    model_config = config.model_config
-    used = ATTENTION in model_config
     spec = config._rl_module_spec
+    model_configs = [config.model_config]
     if isinstance(spec, MultiRLModuleSpec):
         wanted = module_ids if module_ids is not None else spec.rl_module_specs
-        used |= any(
-            ATTENTION in spec.rl_module_specs[mid]._get_model_config()
-            for mid in wanted
-            if mid in spec.rl_module_specs
-        )
-    if used:
+        own = [spec.rl_module_specs[mid] for mid in wanted if mid in spec.rl_module_specs]
+        model_configs += [config.model_config | s._get_model_config() for s in own]
+    elif spec is not None:
+        model_configs = [config.model_config | spec._get_model_config()]
+    if any(ATTENTION in model_config for model_config in model_configs):
         raise ValueError(
             "This config uses attention already: expected one call of `use_attention` (for each "
             "module), got a second. Pass all options in one: `use_attention(config, window=32)`."
         )
     for key in ("use_lstm", "use_attention"):
-        if model_config.get(key):
+        if any(model_config.get(key) for model_config in model_configs):
             raise ValueError(
                 f"`model_config` asks for `{key}=True`, but attention takes the place of the "
-                f"encoder. Use `config.rl_module(model_config={{'{key}': False}})`."
+                f"encoder. Use `config.rl_module(model_config={{'{key}': False}})`, or leave it "
+                "out of the module's spec."
             )
 
 

@@ -18,6 +18,7 @@ from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.connectors.env_to_module.frame_stacking import FrameStackingEnvToModule
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
 from rllib_attention import AttentionConfig, use_attention
@@ -168,8 +169,24 @@ def test_twice():
         use_attention(config)
 
 
-def test_beside_an_lstm():
-    config = PPOConfig().rl_module(model_config={"use_lstm": True})
+LSTM = DefaultModelConfig(use_lstm=True)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"model_config": {"use_lstm": True}},
+        {"model_config": LSTM},
+        {"rl_module_spec": RLModuleSpec(model_config=LSTM)},
+        {
+            "rl_module_spec": MultiRLModuleSpec(
+                rl_module_specs={"p0": RLModuleSpec(model_config=LSTM)}
+            )
+        },
+    ],
+)
+def test_beside_an_lstm(model):
+    config = PPOConfig().rl_module(**model)
     with refuses(ValueError, "`model_config` asks for `use_lstm=True`"):
         use_attention(config)
 
