@@ -15,6 +15,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.learner import AddOneTsToEpisodesAndTruncate
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
@@ -91,19 +92,30 @@ class Pair:
         return worst
 
     def _windows(self, num_timesteps: int) -> float:
-        seen, hook = rollout_outputs(self.runner)
-        episodes = self.runner.sample(num_timesteps=num_timesteps)
-        hook.remove()
-        # The first of a module's encoders is the acting one, in runner and learner.
-        known = attention_module(self.module[DEFAULT_MODULE_ID].unwrapped())
-        worst = 0.0
-        for episode in episodes:
-            windows, _ = transition_windows(episode, known)
-            with torch.no_grad():
-                out = known.encoders[0]({Columns.OBS: torch.from_numpy(windows)})["encoder_out"]
-            steps = [seen[episode.id_, episode.t_started + i] for i in range(len(episode))]
-            worst = max(worst, float((out - torch.stack(steps)).abs().max()))
-        return worst
+        return window_mismatch(self.runner, self.module[DEFAULT_MODULE_ID], num_timesteps)
+
+
+def window_mismatch(runner: SingleAgentEnvRunner, module: RLModule, num_timesteps: int) -> float:
+    """Returns the worst difference between what windows give and what the rollout gave.
+
+    Args:
+        runner: A runner with the weights of `module`.
+        module: A learner's module.
+        num_timesteps: Steps to play.
+    """
+    seen, hook = rollout_outputs(runner)
+    episodes = runner.sample(num_timesteps=num_timesteps)
+    hook.remove()
+    # The first of a module's encoders is the acting one, in runner and learner.
+    known = attention_module(module.unwrapped())
+    worst = 0.0
+    for episode in episodes:
+        windows, _ = transition_windows(episode, known)
+        with torch.no_grad():
+            out = known.encoders[0]({Columns.OBS: torch.from_numpy(windows)})["encoder_out"]
+        steps = [seen[episode.id_, episode.t_started + i] for i in range(len(episode))]
+        worst = max(worst, float((out - torch.stack(steps)).abs().max()))
+    return worst
 
 
 def rollout_outputs(runner: SingleAgentEnvRunner) -> tuple[dict, Any]:

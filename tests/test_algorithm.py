@@ -280,6 +280,20 @@ def test_replay_buffer_of_the_other_kind(buffer, agents):
         use_attention(config)
 
 
+@pytest.mark.xfail(
+    strict=True, reason="AddWindowsToTrainBatch does not tell replayed transitions without a past"
+)
+def test_replay_callback_replaced_afterwards(stop):
+    """Without it, RLlib's buffer samples transitions without their past: windows of one step."""
+    config = prepare(DQNConfig()).reporting(min_sample_timesteps_per_iteration=40)
+    config.training(train_batch_size_per_learner=8, num_steps_sampled_before_learning_starts=8)
+    config.reporting(min_time_s_per_iteration=0)
+    config = use_attention(config, window=5).callbacks(on_algorithm_init=lambda **kwargs: None)
+    algo = stop(config.build_algo())
+    with refuses(ValueError, "Call `use_attention(config)` last"):
+        algo.train()
+
+
 def test_non_finite_observations_name_the_module(stop):
     space = spaces.Box(-np.inf, np.inf, (2,), np.float32)
     algo = stop(build(prepare(PPOConfig(), observation_space=space)))
