@@ -85,19 +85,6 @@ def test_acting_by_hand_equals_the_learner(stop):
 
 
 @pytest.mark.slow
-def test_remote_runners_and_learners(stop):
-    config = ppo().env_runners(num_env_runners=2).learners(num_learners=2)
-    algo = stop(build(config))
-    for _ in range(2):
-        result = algo.train()
-    weights = algo.learner_group.foreach_learner(lambda learner: learner.module.get_state())
-    first, second = (result.get()["default_policy"] for result in weights)
-    for key, value in first.items():
-        np.testing.assert_array_equal(value, second[key])
-    assert np.isfinite(result["learners"]["default_policy"]["total_loss"])
-
-
-@pytest.mark.slow
 def test_evaluation_runners(stop):
     config = ppo().evaluation(
         evaluation_interval=1, evaluation_num_env_runners=1, evaluation_duration=2
