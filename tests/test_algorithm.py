@@ -14,6 +14,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
 from ray.rllib.algorithms.tqc import TQCConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.env_to_module import MeanStdFilter
 from ray.rllib.connectors.env_to_module.frame_stacking import FrameStackingEnvToModule
 from ray.rllib.core.columns import Columns
@@ -24,7 +25,15 @@ from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 from rllib_attention import use_attention
 from rllib_attention.paths import Path, algorithm_path
 from rllib_attention.validation import module_options
-from tests.harness import PARITY, build, prepare, sample, worst_mismatch
+from tests.harness import (
+    PARITY,
+    RandomMultiAgentEnv,
+    build,
+    mismatch,
+    prepare,
+    sample,
+    worst_mismatch,
+)
 
 
 def refuses(error, message):
@@ -299,9 +308,6 @@ def test_replay_buffer_of_the_other_kind(buffer, agents):
         use_attention(config)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="AddWindowsToTrainBatch does not tell replayed transitions without a past"
-)
 def test_replay_callback_replaced_afterwards(stop):
     """Without it, RLlib's buffer samples transitions without their past: windows of one step."""
     config = prepare(DQNConfig()).reporting(min_sample_timesteps_per_iteration=40)
@@ -311,6 +317,41 @@ def test_replay_callback_replaced_afterwards(stop):
     algo = stop(config.build_algo())
     with refuses(ValueError, "Call `use_attention(config)` last"):
         algo.train()
+
+
+class OwnObservations(ConnectorV2):
+    """Puts observations into the batch by itself."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self._factor = factor
+
+    def __call__(self, *, batch, episodes, **kwargs):
+        for episode in self.single_agent_episode_iterator(episodes):
+            item = self._factor * episode.get_observations(-1)
+            self.add_batch_item(batch, Columns.OBS, item, episode)
+        return batch
+
+
+@pytest.mark.parametrize("multi_agent", [False, True])
+def test_pieces_that_change_observations_in_the_batch(stop, multi_agent):
+    """The learner would not see the change: it builds its batch from the episodes."""
+    config = prepare(PPOConfig())
+    if multi_agent:
+        config = prepare(PPOConfig(), RandomMultiAgentEnv).multi_agent(policies={"p0"})
+        config.multi_agent(policy_mapping_fn=lambda *args, **kwargs: "p0")
+    same, other = (
+        config.copy().env_runners(
+            env_to_module_connector=lambda env, spaces, device, factor=factor: OwnObservations(
+                factor
+            )
+        )
+        for factor in (1.0, 2.0)
+    )
+    algo = stop(build(same))
+    assert mismatch(algo, sample(algo, num_timesteps=30)) < PARITY
+    with refuses(ValueError, "Attention expects the observations of the episodes"):
+        sample(stop(build(other)), num_timesteps=30)
 
 
 def test_non_finite_observations_name_the_module(stop):
