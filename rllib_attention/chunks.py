@@ -5,7 +5,7 @@ import dataclasses
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 
-from rllib_attention.search_space import SearchSpace
+from rllib_attention.search_space import SearchSpace, known_setting
 
 DEFAULT_CHUNK = 64
 
@@ -29,8 +29,8 @@ def with_chunk_length(config: AlgorithmConfig, space: SearchSpace) -> SearchSpac
         length = DEFAULT_CHUNK if fragment is None else fragment + 1
     else:
         context = max(attention.context_len for attention in space.candidates())
-        minibatch = config.minibatch_size
-        most = minibatch // 2 if isinstance(minibatch, int) else DEFAULT_CHUNK
+        minibatch = known_setting(config, "minibatch_size")
+        most = DEFAULT_CHUNK if minibatch is None else minibatch // 2
         length = max(1, min(most, max(DEFAULT_CHUNK, 2 * context)))
         length = length if fragment is None else min(length, fragment)
     return dataclasses.replace(space, fixed=space.fixed.replace(max_seq_len=length))
@@ -44,8 +44,8 @@ def fragment_length(config: AlgorithmConfig) -> int | None:
     """
     if config.batch_mode != "truncate_episodes" or config.is_offline:
         return None
-    if not isinstance(config.rollout_fragment_length, int | str):
-        return None  # a search space
+    if known_setting(config, "rollout_fragment_length") is None:
+        return None
     try:
         return config.get_rollout_fragment_length()
     except TypeError:

@@ -10,6 +10,7 @@ from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
 from rllib_attention.paths import Path
 from rllib_attention.replay_buffers import OfflineHistoryBuffer
+from rllib_attention.search_space import is_search_space, known_setting
 
 _HISTORY_LEN = "history_len"
 
@@ -119,6 +120,8 @@ def _check_reading(config: AlgorithmConfig) -> None:
 
 def _check_cql(config: CQLConfig) -> None:
     num_iters = config.dataset_num_iters_per_learner
+    if is_search_space(num_iters):
+        return
     if config.num_learners == 0 and (num_iters is None or num_iters < 2):
         raise ValueError(
             "`dataset_num_iters_per_learner` must be at least 2 for CQL with a local learner "
@@ -144,8 +147,8 @@ def _check_buffer(config: AlgorithmConfig, history_len: int) -> None:
             "`use_attention`, or use "
             f'`config.offline_data(prelearner_buffer_kwargs={{"{_HISTORY_LEN}": {history_len}}})`.'
         )
-    n_step = config.get("n_step", 1)
-    if n_step != 1:
+    n_step = known_setting(config, "n_step")
+    if n_step not in (None, 1):
         raise ValueError(
             f"`n_step` must be 1 for offline data, got {n_step}: RLlib's uniform replay "
             "buffer returns wrong n-step transitions at the end of an episode. Use "

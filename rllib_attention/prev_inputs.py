@@ -3,6 +3,7 @@
 Shapes: T time, A action features, F features of one step.
 """
 
+import math
 from typing import Any
 
 import gymnasium as gym
@@ -128,14 +129,19 @@ def _size(space: gym.Space) -> int:
 
 
 def _encode_leaf(space: gym.Space, actions: np.ndarray) -> np.ndarray:
-    """Encodes the actions of one leaf, (T, ...) → (T, A')."""
+    """Encodes the actions of one leaf, (T, ...) → (T, A').
+
+    RLlib's distributions count from 0, whatever the `start` of a discrete space.
+    """
     actions = np.asarray(actions)
     if isinstance(space, gym.spaces.Discrete):
-        index = actions.reshape(-1).astype(np.int64) - int(space.start)
-        return np.eye(int(space.n), dtype=np.float32)[index]
+        return np.eye(int(space.n), dtype=np.float32)[actions.reshape(-1).astype(np.int64)]
+    actions = actions.reshape(len(actions), math.prod(space.shape or ()))  # may be none
     if isinstance(space, gym.spaces.MultiDiscrete):
         sizes = space.nvec.reshape(-1)
-        index = (actions.reshape(len(actions), -1) - space.start.reshape(-1)).astype(np.int64)
-        columns = [np.eye(int(n), dtype=np.float32)[index[:, i]] for i, n in enumerate(sizes)]
-        return np.concatenate(columns, axis=1)
-    return actions.reshape(len(actions), -1).astype(np.float32)
+        columns = actions.astype(np.int64).T
+        return np.concatenate(
+            [np.eye(int(n), dtype=np.float32)[c] for n, c in zip(sizes, columns, strict=True)],
+            axis=1,
+        )
+    return actions.astype(np.float32)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.tune.search.sample import Categorical, Domain, Float, Integer
 
 from rllib_attention.config import AttentionConfig
@@ -151,6 +152,22 @@ def split_overrides(attention: AttentionConfig | None, overrides: dict[str, Any]
 def is_search_space(value: Any) -> bool:
     """Returns whether Tune would resolve a value."""
     return isinstance(value, Domain) or (isinstance(value, dict) and "grid_search" in value)
+
+
+def known_setting(config: AlgorithmConfig, name: str) -> Any:
+    """Returns a setting of a user's config; None if it is not there or left to Tune.
+
+    What Tune decides is checked when a trial builds its algorithm.
+
+    Args:
+        config: The user's config.
+        name: The setting's name.
+    """
+    value = getattr(config, name, None)
+    parts = value.values() if isinstance(value, dict) else ()
+    if is_search_space(value) or any(map(is_search_space, parts)):
+        return None
+    return value
 
 
 def longest_history(space: SearchSpace) -> int:

@@ -5,20 +5,29 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.connectors.common.frame_stacking import FrameStacking
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 
-from rllib_attention.catalog import ATTENTION, WINDOWED, attention_config
+from rllib_attention.catalog import (
+    ATTENTION,
+    WINDOWED,
+    AttentionCatalogMixin,
+    attention_config,
+)
 from rllib_attention.chunks import DEFAULT_CHUNK
 from rllib_attention.config import AttentionConfig
 from rllib_attention.connectors.factories import AppendPieces
 from rllib_attention.offline import check_offline_data
 from rllib_attention.paths import Path
 from rllib_attention.replay_buffers import check_replay_config
-from rllib_attention.search_space import SearchSpace, longest_history
+from rllib_attention.search_space import SearchSpace, known_setting, longest_history
 from rllib_attention.vtrace import check_vtrace
 
 _CONNECTORS = ("_env_to_module_connector", "_learner_connector")
+# RLlib computes how many of B full chunks of T steps make a minibatch of M steps as
+# int(B * (M / (B * T))), which with M = T is 0 for B = 49 and some larger B, and fails.
+_ROUNDED_AWAY = 49
 _RLLIB_LOOKBACK = AlgorithmConfig().episode_lookback_horizon
 
 
@@ -55,15 +64,12 @@ def check_built(algorithm: Algorithm, options: dict[str, tuple[AttentionConfig, 
         options: From `module_options`.
 
     Raises:
-        ValueError: If settings cannot work with attention, or its connectors are gone.
+        ValueError: If settings cannot work with attention, or its connectors, its options or its
+            catalogs are gone.
     """
     config = algorithm.config
-    for name in _CONNECTORS:
-        if not isinstance(getattr(config, name), AppendPieces):
-            raise ValueError(
-                f"The connectors of `use_attention` are gone: `config.{name.strip('_')}` was set "
-                "after it. Call `use_attention(config)` last: it keeps your connectors."
-            )
+    _check_still_there(config, options)
+    _check_pieces(algorithm)
     for attention, windowed in options.values():
         path = Path.WINDOW if windowed else Path.SEQUENCE
         _check_settings(config, [attention], path)
@@ -102,6 +108,41 @@ def known_modules(config: AlgorithmConfig) -> set[str]:
     return ids | set(spec.rl_module_specs if isinstance(spec, MultiRLModuleSpec) else ())
 
 
+def _check_still_there(
+    config: AlgorithmConfig, options: dict[str, tuple[AttentionConfig, bool]]
+) -> None:
+    """Raises if something that `use_attention` sets was replaced after it."""
+    for name in _CONNECTORS:
+        if not isinstance(getattr(config, name), AppendPieces):
+            raise ValueError(
+                f"The connectors of `use_attention` are gone: `config.{name.strip('_')}` was set "
+                "after it. Call `use_attention(config)` last: it keeps your connectors."
+            )
+    spec = config._rl_module_spec
+    specs = dict.fromkeys(options, spec)
+    if isinstance(spec, MultiRLModuleSpec):
+        specs = {module_id: spec.rl_module_specs[module_id] for module_id in options}
+    catalogs = [getattr(spec, "catalog_class", None) for spec in specs.values()]
+    if not any(isinstance(c, type) and issubclass(c, AttentionCatalogMixin) for c in catalogs):
+        raise ValueError(
+            "The modules of `use_attention` are gone: `config.rl_module(model_config=...)` or "
+            "`config.rl_module(rl_module_spec=...)` was set after it. Call `use_attention(config)` "
+            "last: it keeps your model config and your specs."
+        )
+
+
+def _check_pieces(algorithm: Algorithm) -> None:
+    """Raises for connector pieces that show the module other observations than the episode."""
+    runner = algorithm.env_runner_group.local_env_runner if algorithm.env_runner_group else None
+    pipeline = getattr(runner, "_env_to_module", None)
+    if any(isinstance(piece, FrameStacking) for piece in getattr(pipeline, "connectors", ())):
+        raise ValueError(
+            "Attention reads past observations from episodes, but FrameStacking writes its stacks "
+            "elsewhere. Leave it out (`config.env_runners(env_to_module_connector=None)`): "
+            "attention looks back itself, with `window` steps for each layer."
+        )
+
+
 def _check_module_ids(config: AlgorithmConfig, module_ids: Collection[str] | None) -> None:
     if module_ids is None:
         return
@@ -121,26 +162,25 @@ def _check_module_ids(config: AlgorithmConfig, module_ids: Collection[str] | Non
 
 
 def _check_first_use(config: AlgorithmConfig, module_ids: Collection[str] | None) -> None:
-    model_config = config.model_config
-    used = ATTENTION in model_config
     spec = config._rl_module_spec
+    model_configs = [config.model_config]
     if isinstance(spec, MultiRLModuleSpec):
         wanted = module_ids if module_ids is not None else spec.rl_module_specs
-        used |= any(
-            ATTENTION in spec.rl_module_specs[mid]._get_model_config()
-            for mid in wanted
-            if mid in spec.rl_module_specs
-        )
-    if used:
+        own = [spec.rl_module_specs[mid] for mid in wanted if mid in spec.rl_module_specs]
+        model_configs += [config.model_config | s._get_model_config() for s in own]
+    elif spec is not None:
+        model_configs = [config.model_config | spec._get_model_config()]
+    if any(ATTENTION in model_config for model_config in model_configs):
         raise ValueError(
             "This config uses attention already: expected one call of `use_attention` (for each "
             "module), got a second. Pass all options in one: `use_attention(config, window=32)`."
         )
     for key in ("use_lstm", "use_attention"):
-        if model_config.get(key):
+        if any(model_config.get(key) for model_config in model_configs):
             raise ValueError(
                 f"`model_config` asks for `{key}=True`, but attention takes the place of the "
-                f"encoder. Use `config.rl_module(model_config={{'{key}': False}})`."
+                f"encoder. Use `config.rl_module(model_config={{'{key}': False}})`, or leave it "
+                "out of the module's spec."
             )
 
 
@@ -157,18 +197,25 @@ def _check_lookback(config: AlgorithmConfig, history_len: int) -> None:
 def _check_settings(config: AlgorithmConfig, candidates: list[AttentionConfig], path: Path) -> None:
     check_offline_data(config, path, max(attention.history_len for attention in candidates))
     if path is Path.WINDOW:
-        buffer_config = getattr(config, "replay_buffer_config", None)
+        buffer_config = known_setting(config, "replay_buffer_config")
         if buffer_config and not config.is_offline:
-            check_replay_config(buffer_config, getattr(config, "n_step", 1))
+            n_step = known_setting(config, "n_step") or 1
+            check_replay_config(buffer_config, n_step, multi_agent=config.is_multi_agent)
         return
     lengths = [attention.max_seq_len or DEFAULT_CHUNK for attention in candidates]
     check_vtrace(config, min(lengths))
-    max_seq_len, minibatch_size = max(lengths), config.minibatch_size
-    # A search space is checked when a trial is built.
-    if isinstance(minibatch_size, int) and minibatch_size < max_seq_len:
+    _check_minibatch(config, max(lengths))
+
+
+def _check_minibatch(config: AlgorithmConfig, max_seq_len: int) -> None:
+    size, smallest = known_setting(config, "minibatch_size"), max_seq_len
+    train_batch_size = known_setting(config, "train_batch_size_per_learner") or 0
+    if train_batch_size >= _ROUNDED_AWAY * max_seq_len:
+        smallest += 1
+    if size is not None and size < smallest:
         raise ValueError(
-            f"`minibatch_size` must be at least `max_seq_len` ({max_seq_len}), since a minibatch "
-            f"is made of whole chunks, got {minibatch_size}. Use "
-            f"`config.training(minibatch_size={max_seq_len})` or "
-            f"`use_attention(config, max_seq_len={minibatch_size})`."
+            f"`minibatch_size` must be at least {smallest} with `max_seq_len` {max_seq_len}, since "
+            f"a minibatch is made of whole chunks, got {size}. Use "
+            f"`config.training(minibatch_size={smallest})` or "
+            f"`use_attention(config, max_seq_len={size - smallest + max_seq_len})`."
         )

@@ -11,6 +11,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 
 from rllib_attention.chunks import fragment_length
+from rllib_attention.search_space import known_setting
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,8 @@ def check_vtrace(config: AlgorithmConfig, max_seq_len: int) -> None:
         return
     length = fragment + 1
     mend = f"`use_attention(config, max_seq_len={length})`"
-    if config.minibatch_size is not None or config.num_epochs > 1:
+    num_epochs = known_setting(config, "num_epochs") or 1
+    if known_setting(config, "minibatch_size") is not None or num_epochs > 1:
         raise ValueError(
             f"`max_seq_len` must be at least {length}, one fragment and its bootstrap step, when "
             "V-trace is computed on minibatches (`minibatch_size` or `num_epochs` is set), got "
@@ -49,7 +51,8 @@ def check_vtrace(config: AlgorithmConfig, max_seq_len: int) -> None:
 
 
 def _check_shuffling(config: IMPALAConfig) -> None:
-    shuffles = config.shuffle_batch_per_epoch and config.num_epochs > 1
+    num_epochs = known_setting(config, "num_epochs") or 1
+    shuffles = known_setting(config, "shuffle_batch_per_epoch") and num_epochs > 1
     if shuffles and config.num_aggregator_actors_per_learner:
         raise ValueError(
             "RLlib cannot shuffle the chunks that aggregator actors build, got "

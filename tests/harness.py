@@ -69,7 +69,8 @@ class RandomMultiAgentEnv(MultiAgentEnv):
     """Agents that act at different rates, come late, and leave early.
 
     Args:
-        config: `num_agents`, `mode` ("all", "turns", "random") and `lengths` of episodes.
+        config: `num_agents`, `mode` ("all", "turns", "random"), `lengths` of episodes, and
+            `action_space`.
     """
 
     def __init__(self, config: dict[str, Any] | None = None):
@@ -78,7 +79,8 @@ class RandomMultiAgentEnv(MultiAgentEnv):
         self.possible_agents = [f"agent_{i}" for i in range(config.get("num_agents", 3))]
         self._mode, self._lengths = config.get("mode", "all"), config.get("lengths", (20, 60))
         self.observation_spaces = dict.fromkeys(self.possible_agents, VECTOR)
-        self.action_spaces = dict.fromkeys(self.possible_agents, DISCRETE)
+        action_space = config.get("action_space", DISCRETE)
+        self.action_spaces = dict.fromkeys(self.possible_agents, action_space)
         self._rng = np.random.default_rng(config.get("seed", 0))
 
     def reset(self, *, seed: int | None = None, options: dict | None = None):

@@ -9,19 +9,31 @@ from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.dreamerv3 import DreamerV3Config
+from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
 from ray.rllib.algorithms.tqc import TQCConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.env_to_module import MeanStdFilter
+from ray.rllib.connectors.env_to_module.frame_stacking import FrameStackingEnvToModule
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
 
 from rllib_attention import use_attention
 from rllib_attention.paths import Path, algorithm_path
 from rllib_attention.validation import module_options
-from tests.harness import PARITY, build, prepare, sample, worst_mismatch
+from tests.harness import (
+    PARITY,
+    RandomMultiAgentEnv,
+    build,
+    mismatch,
+    prepare,
+    sample,
+    worst_mismatch,
+)
 
 
 def refuses(error, message):
@@ -97,6 +109,31 @@ def test_search_spaces_raise_the_lookback_to_the_longest():
 
 
 @pytest.mark.parametrize(
+    ("config_class", "training"),
+    [
+        (PPOConfig, {"minibatch_size": tune.choice([64, 128])}),
+        (PPOConfig, {"train_batch_size_per_learner": tune.grid_search([64, 128])}),
+        (IMPALAConfig, {"num_epochs": tune.choice([1, 2]), "minibatch_size": tune.choice([128])}),
+        (DQNConfig, {"n_step": tune.grid_search([1, 3])}),
+        (
+            DQNConfig,
+            {
+                "replay_buffer_config": {
+                    "type": "PrioritizedEpisodeReplayBuffer",
+                    "alpha": tune.choice([0.5, 0.6]),
+                    "beta": tune.choice([0.4, 0.5]),
+                }
+            },
+        ),
+    ],
+)
+def test_other_settings_may_be_left_to_tune(config_class, training):
+    """They are checked in the trial."""
+    config = config_class().training(**training)
+    use_attention(config, window=tune.choice([8, 16]), max_seq_len=32)
+
+
+@pytest.mark.parametrize(
     ("config_class", "path"),
     [(PPOConfig, Path.SEQUENCE), (DQNConfig, Path.WINDOW), (SACConfig, Path.WINDOW)],
 )
@@ -160,16 +197,44 @@ def test_twice():
         use_attention(config)
 
 
-def test_beside_an_lstm():
-    config = PPOConfig().rl_module(model_config={"use_lstm": True})
+LSTM = DefaultModelConfig(use_lstm=True)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"model_config": {"use_lstm": True}},
+        {"model_config": LSTM},
+        {"rl_module_spec": RLModuleSpec(model_config=LSTM)},
+        {
+            "rl_module_spec": MultiRLModuleSpec(
+                rl_module_specs={"p0": RLModuleSpec(model_config=LSTM)}
+            )
+        },
+    ],
+)
+def test_beside_an_lstm(model):
+    config = PPOConfig().rl_module(**model)
     with refuses(ValueError, "`model_config` asks for `use_lstm=True`"):
         use_attention(config)
 
 
-def test_minibatch_smaller_than_a_chunk():
-    config = PPOConfig().training(minibatch_size=32)
-    with refuses(ValueError, "`config.training(minibatch_size=64)`"):
+@pytest.mark.parametrize(
+    ("train_batch_size", "minibatch_size", "smallest"), [(3000, 32, 64), (4000, 64, 65)]
+)
+def test_minibatch_smaller_than_a_chunk(train_batch_size, minibatch_size, smallest):
+    """With 49 full chunks, RLlib rounds a minibatch of one chunk down to none."""
+    config = PPOConfig().training(
+        train_batch_size_per_learner=train_batch_size, minibatch_size=minibatch_size
+    )
+    with refuses(ValueError, f"`config.training(minibatch_size={smallest})`"):
         use_attention(config, max_seq_len=64)
+    use_attention(config.training(minibatch_size=smallest), max_seq_len=64)
+
+
+def test_rllib_rounds_minibatches_of_one_chunk_as_expected():
+    rounded = [rows for rows in range(1, 60) if int(rows * (64 / (rows * 64))) < 1]
+    assert rounded == [49]
 
 
 def test_lookback_too_small():
@@ -201,7 +266,7 @@ def test_unsupported_observations(space):
 def test_settings_changed_afterwards():
     config = use_attention(prepare(PPOConfig()), max_seq_len=64)
     config.training(minibatch_size=16)
-    with refuses(ValueError, "`minibatch_size` must be at least `max_seq_len` (64)"):
+    with refuses(ValueError, "`minibatch_size` must be at least 65 with `max_seq_len` 64"):
         config.build_algo()
 
 
@@ -210,6 +275,83 @@ def test_connectors_replaced_afterwards():
     config.env_runners(env_to_module_connector=lambda env, spaces, device: MeanStdFilter())
     with pytest.raises(ValueError, match="use_attention"):
         config.build_algo()
+
+
+@pytest.mark.parametrize(
+    "replaced", [{"model_config": {"fcnet_hiddens": [8]}}, {"rl_module_spec": RLModuleSpec()}]
+)
+def test_modules_replaced_afterwards(replaced):
+    """RLlib would train an MLP without a word."""
+    config = use_attention(prepare(PPOConfig())).rl_module(**replaced)
+    with refuses(ValueError, "The modules of `use_attention` are gone"):
+        config.build_algo()
+
+
+def test_frame_stacking():
+    config = prepare(PPOConfig(), observation_space=spaces.Box(0, 255, (42, 42, 1), np.uint8))
+    config.rl_module(model_config={"conv_filters": [[4, 8, 4], [8, 4, 2]]})
+    config.env_runners(
+        env_to_module_connector=lambda env, spaces, device: FrameStackingEnvToModule(num_frames=3)
+    )
+    with refuses(ValueError, "FrameStacking writes its stacks elsewhere. Leave it out"):
+        build(config)
+
+
+@pytest.mark.parametrize(("buffer", "agents"), [("", "multi"), ("MultiAgent", "single")])
+def test_replay_buffer_of_the_other_kind(buffer, agents):
+    config = DQNConfig().training(
+        replay_buffer_config={"type": f"{buffer}EpisodeReplayBuffer", "capacity": 100}
+    )
+    if agents == "multi":
+        config.multi_agent(policies={"p0"})
+    with refuses(ValueError, f"cannot store the episodes of a {agents}-agent set-up"):
+        use_attention(config)
+
+
+def test_replay_callback_replaced_afterwards(stop):
+    """Without it, RLlib's buffer samples transitions without their past: windows of one step."""
+    config = prepare(DQNConfig()).reporting(min_sample_timesteps_per_iteration=40)
+    config.training(train_batch_size_per_learner=8, num_steps_sampled_before_learning_starts=8)
+    config.reporting(min_time_s_per_iteration=0)
+    config = use_attention(config, window=5).callbacks(on_algorithm_init=lambda **kwargs: None)
+    algo = stop(config.build_algo())
+    with refuses(ValueError, "Call `use_attention(config)` last"):
+        algo.train()
+
+
+class OwnObservations(ConnectorV2):
+    """Puts observations into the batch by itself."""
+
+    def __init__(self, factor=1.0):
+        super().__init__()
+        self._factor = factor
+
+    def __call__(self, *, batch, episodes, **kwargs):
+        for episode in self.single_agent_episode_iterator(episodes):
+            item = self._factor * episode.get_observations(-1)
+            self.add_batch_item(batch, Columns.OBS, item, episode)
+        return batch
+
+
+@pytest.mark.parametrize("multi_agent", [False, True])
+def test_pieces_that_change_observations_in_the_batch(stop, multi_agent):
+    """The learner would not see the change: it builds its batch from the episodes."""
+    config = prepare(PPOConfig())
+    if multi_agent:
+        config = prepare(PPOConfig(), RandomMultiAgentEnv).multi_agent(policies={"p0"})
+        config.multi_agent(policy_mapping_fn=lambda *args, **kwargs: "p0")
+    same, other = (
+        config.copy().env_runners(
+            env_to_module_connector=lambda env, spaces, device, factor=factor: OwnObservations(
+                factor
+            )
+        )
+        for factor in (1.0, 2.0)
+    )
+    algo = stop(build(same))
+    assert mismatch(algo, sample(algo, num_timesteps=30)) < PARITY
+    with refuses(ValueError, "Attention expects the observations of the episodes"):
+        sample(stop(build(other)), num_timesteps=30)
 
 
 def test_non_finite_observations_name_the_module(stop):

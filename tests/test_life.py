@@ -5,6 +5,7 @@ import pickle
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import gymnasium as gym
@@ -30,6 +31,7 @@ from tests.harness import (
     sample,
     worst_mismatch,
 )
+from tests.pair import window_mismatch
 
 SMALL = AttentionConfig(dim=16, num_heads=2, num_layers=2, window=5, ffn_dim=16, max_seq_len=16)
 
@@ -82,19 +84,6 @@ def test_acting_by_hand_equals_the_learner(stop):
         out = module.forward_train(batch)[Columns.ACTION_DIST_INPUTS]
     expected = out[batch[Columns.LOSS_MASK].bool()]
     torch.testing.assert_close(by_hand, expected, atol=PARITY, rtol=0)
-
-
-@pytest.mark.slow
-def test_remote_runners_and_learners(stop):
-    config = ppo().env_runners(num_env_runners=2).learners(num_learners=2)
-    algo = stop(build(config))
-    for _ in range(2):
-        result = algo.train()
-    weights = algo.learner_group.foreach_learner(lambda learner: learner.module.get_state())
-    first, second = (result.get()["default_policy"] for result in weights)
-    for key, value in first.items():
-        np.testing.assert_array_equal(value, second[key])
-    assert np.isfinite(result["learners"]["default_policy"]["total_loss"])
 
 
 @pytest.mark.slow
@@ -159,12 +148,12 @@ def test_killed_runner(stop):
 @pytest.mark.slow
 @pytest.mark.parametrize("config_class", [PPOConfig, IMPALAConfig, SACConfig])
 def test_sweep(config_class, tmp_path):
-    """Each trial has its own receptive field, and (where it is quick to see) parity."""
+    """Each trial has its own receptive field, and parity."""
     action_space = (
         gym.spaces.Box(-1, 1, (1,)) if config_class is SACConfig else RandomEnv().action_space
     )
     config = prepare(config_class(), action_space=action_space)
-    config.env_runners(num_envs_per_env_runner=1)
+    config.env_runners(num_envs_per_env_runner=1).learners(num_learners=0)
     if config_class is SACConfig:
         config.training(num_steps_sampled_before_learning_starts=10)
         config.reporting(min_sample_timesteps_per_iteration=20)
@@ -184,15 +173,20 @@ def test_sweep(config_class, tmp_path):
         options = result.config["_model_config"]["attention"]
         wanted = options["num_layers"] * (options["window"] - 1)
         assert result.metrics["context_len"] == wanted
-        if config_class is PPOConfig:
-            assert result.metrics["worst_mismatch"] < PARITY
+        assert result.metrics["worst_mismatch"] < PARITY
 
 
 def record_context(algorithm, result, **kwargs):
-    """Reports a trial's receptive field and, for PPO, parity."""
+    """Reports a trial's receptive field, and parity with the learner's weights in the runner."""
     from rllib_attention.connectors.modules import attention_module
 
-    module = attention_module(algorithm.get_module())
-    result["context_len"] = module.attention.context_len
-    if isinstance(algorithm.config, PPOConfig):
-        result["worst_mismatch"] = mismatch(algorithm, sample(algorithm, num_timesteps=30))
+    result["context_len"] = attention_module(algorithm.get_module()).attention.context_len
+    if isinstance(algorithm.config, IMPALAConfig):
+        time.sleep(2)  # the learner's thread works off its queue
+    module = algorithm.learner_group._learner.module["default_policy"]
+    algorithm.env_runner.module.set_state(module.get_state(inference_only=True))
+    if isinstance(algorithm.config, SACConfig):
+        worst = window_mismatch(algorithm.env_runner, module, num_timesteps=30)
+    else:
+        worst = mismatch(algorithm, sample(algorithm, num_timesteps=30))
+    result["worst_mismatch"] = worst

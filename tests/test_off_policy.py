@@ -10,13 +10,14 @@ from ray import tune
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.algorithms.tqc import TQCConfig
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
 from rllib_attention import use_attention
 from rllib_attention.connectors.modules import attention_module
 from rllib_attention.connectors.train import transition_windows
 from rllib_attention.window import unpack_window
-from tests.harness import RandomMultiAgentEnv, build, prepare
+from tests.harness import DISCRETE, RandomMultiAgentEnv, build, prepare
 
 
 def sac():
@@ -48,12 +49,22 @@ def test_replay_memory_is_that_of_an_mlp(stop):
     assert bytes_per_step(attention) < 1.3 * bytes_per_step(plain)
 
 
+UNIFORM, PRIORITIZED = "MultiAgentEpisodeReplayBuffer", "MultiAgentPrioritizedEpisodeReplayBuffer"
+
+
 @pytest.mark.parametrize(
-    "buffer", ["MultiAgentPrioritizedEpisodeReplayBuffer", "MultiAgentEpisodeReplayBuffer"]
+    ("config_class", "buffer", "mode"),
+    [
+        (DQNConfig, PRIORITIZED, "all"),
+        (DQNConfig, PRIORITIZED, "turns"),
+        (DQNConfig, UNIFORM, "turns"),
+        (SACConfig, UNIFORM, "turns"),
+        (TQCConfig, PRIORITIZED, "turns"),
+    ],
 )
-@pytest.mark.parametrize("mode", ["all", "turns"])
-def test_multi_agent_windows_are_the_agents_own_past(stop, buffer, mode):
-    config = prepare(DQNConfig(), RandomMultiAgentEnv, mode=mode)
+def test_multi_agent_windows_are_the_agents_own_past(stop, config_class, buffer, mode):
+    actions = DISCRETE if config_class is DQNConfig else gym.spaces.Box(-1.0, 1.0, (2,))
+    config = prepare(config_class(), RandomMultiAgentEnv, mode=mode, action_space=actions)
     config.env_runners(num_envs_per_env_runner=1)
     config.multi_agent(policies={"p0"}, policy_mapping_fn=lambda aid, *a, **k: "p0")
     config.reporting(min_sample_timesteps_per_iteration=150, min_time_s_per_iteration=0)
@@ -63,7 +74,8 @@ def test_multi_agent_windows_are_the_agents_own_past(stop, buffer, mode):
         replay_buffer_config={"type": buffer, "capacity": 1000, "alpha": 0.6, "beta": 0.4},
     )
     algo = stop(build(config))
-    algo.train()
+    results = algo.train()
+    assert np.isfinite(results["learners"]["p0"]["total_loss"])
     stored = {}
     for episode in algo.local_replay_buffer.episodes:
         for agent in episode.agent_episodes.values():

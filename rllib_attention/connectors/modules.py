@@ -114,9 +114,9 @@ def replace_batch_items(
     """
     column_data = batch.setdefault(column, {})
     for episode, _ in items:  # in order: rows of all columns must correspond
-        column_data[_batch_key(episode)] = []
+        column_data[batch_key(episode)] = []
     for episode, item in items:
-        column_data[_batch_key(episode)].append(item)
+        column_data[batch_key(episode)].append(item)
 
 
 def as_rows(rows: Any) -> Any:
@@ -126,8 +126,12 @@ def as_rows(rows: Any) -> Any:
     return rows.view(BatchedNdArray)
 
 
-def _batch_key(episode: SingleAgentEpisode) -> tuple:
-    """Returns the key under which RLlib's connectors keep an episode's items."""
+def batch_key(episode: SingleAgentEpisode) -> tuple:
+    """Returns the key under which RLlib's connectors keep an episode's items.
+
+    Args:
+        episode: A single-agent episode, or an agent's.
+    """
     if episode.agent_id is None:
         return (episode.id_,)
     return (episode.multi_agent_episode_id, episode.agent_id, episode.module_id)

@@ -25,6 +25,7 @@ from rllib_attention.connectors.modules import (
     AttentionModule,
     as_rows,
     attention_module,
+    batch_key,
     has_other_stateful,
     replace_batch_items,
     run_pieces,
@@ -89,6 +90,7 @@ class AddRolloutContext(ConnectorV2):
         self._collect(episodes)
         # RLlib maps rows to modules by the first column, so observations come first. Even an
         # empty `STATE_IN` keeps `AddTimeDim...` from announcing a time dimension.
+        has_own_obs = Columns.OBS in batch
         rnns = isinstance(rl_module, MultiRLModule) and has_other_stateful(rl_module)
         batch = run_pieces(
             self._pieces if rnns else self._pieces[:1],
@@ -107,6 +109,8 @@ class AddRolloutContext(ConnectorV2):
                 known[module_id] = self._connect(module_id, rl_module)
             if (found := known[module_id]) is not None:
                 rows.append((episode, self._record(episode, *found), *found))
+                if has_own_obs:
+                    _check_observation(batch[Columns.OBS], episode)
         if isinstance(rl_module, MultiRLModule):
             states = [(row[0], _state([row])) for row in rows]
             replace_batch_items(batch, Columns.STATE_IN, states)
@@ -174,6 +178,17 @@ class AddRolloutContext(ConnectorV2):
             del self._seen[key]
         for history in self._histories.values():
             history.collect(gone)
+
+
+def _check_observation(column: Any, episode: SingleAgentEpisode) -> None:
+    """Raises if another piece put other observations into the batch than the learner will see."""
+    items = column.get(batch_key(episode)) if isinstance(column, dict) else None
+    if items is None or not np.array_equal(items[-1], episode.get_observations(-1)):
+        raise ValueError(
+            "Attention expects the observations of the episodes, but a connector piece put others "
+            "into the batch. Write them into the episodes instead, as RLlib's "
+            "SingleAgentObservationPreprocessor does: then the learner sees the same."
+        )
 
 
 def _state(

@@ -231,6 +231,12 @@ def _inputs_around(episode: SingleAgentEpisode, module: AttentionModule) -> tupl
     """Returns a fragment's inputs, and how many env steps lie between `obs` and `next_obs`."""
     history = episode.custom_data.get(HISTORY)
     if history is None:
+        if "n_step" in episode.extra_model_outputs:  # RLlib's replay buffers add it
+            raise ValueError(
+                "A replayed transition has no past: its buffer was not upgraded, because "
+                "`config.callbacks(on_algorithm_init=...)` was set after `use_attention`. Call "
+                "`use_attention(config)` last: it keeps your callbacks."
+            )
         # One step more than the fragment has actions: the last observation.
         return fragment_inputs(episode, module, len(episode) + 1), 1
     past = history["num_history"]

@@ -1,1 +1,1 @@
-"""Speed, measured."""
+"""Speed, bytes and memory, measured against RLlib's own models: `python -m tests.benchmarks`."""

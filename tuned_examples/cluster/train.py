@@ -126,9 +126,9 @@ def make_tuner(config: AlgorithmConfig, args: argparse.Namespace) -> tune.Tuner:
 class ProgressLine(tune.Callback):
     """Prints one line per training iteration to the job's log, and one for each retry."""
 
-    def on_trial_restore(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        """Says from where training goes on after a failure."""
-        print(f"going on from {trial.checkpoint.path}", flush=True)
+    def on_trial_recover(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Says that training goes on after a failure."""
+        print("training was cut off and goes on from its latest checkpoint", flush=True)
 
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
