@@ -1,5 +1,6 @@
 """The sweep: its table, and going on after it was killed."""
 
+import enum
 import os
 import re
 import signal
@@ -43,6 +44,13 @@ def test_only_what_differs_is_shown() -> None:
         {"dim": 32, "window": 8},
         {"dim": 64, "window": None},
     ]
+
+
+def test_an_enum_is_its_value() -> None:
+    class Kind(str, enum.Enum):
+        ONE = "one"
+
+    assert tune_sweep.differences([{"kind": Kind.ONE}, {"kind": "one"}]) == [{}, {}]
 
 
 @pytest.mark.slow
