@@ -221,9 +221,12 @@ def _section(name: str, outcomes: Sequence[Outcome], results: Path) -> str:
     command = shlex.join(command_of(name, "lstm", 0, folder))
     lines.append(f"One of the runs (LSTM, seed 0): `python {command}`")
     if find_spec("matplotlib") is not None:
+        groups = group(own)
+        # In one order, so that a model has the same colour in all plots.
         curves = {
-            MODEL_NAMES[model]: [outcome.curve for outcome in runs]
-            for (_, model), runs in group(own).items()
+            title: [outcome.curve for outcome in groups[name, model]]
+            for model, title in MODEL_NAMES.items()
+            if (name, model) in groups
         }
         plot_bands(curves, results / f"controls_{name}.png", title=task.title, bar=task.bar)
         lines += ["", f"![Return over environment steps](controls_{name}.png)"]
