@@ -18,7 +18,8 @@ Needs `pip install "rllib-attention[examples]"`. Add `--no-attention` for a clon
 Results to expect
 -----------------
 The bar is a mean return of 0.9. Without memory the expectation is 0: the recorded actions at the
-junction look random. It has not been run to the bar yet.
+junction look random. The expert reached 0.96 and its 500 recorded episodes 1.0; the clone has not
+been run to the bar yet.
 """
 
 import argparse

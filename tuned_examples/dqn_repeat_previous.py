@@ -15,7 +15,8 @@ memory, and `--help` for all options.
 Results to expect
 -----------------
 Returns lie between -1 and 1; guessing gives -0.5. The bar is 0.5 (some of the return is lost to
-exploration). It has not been run to the bar yet.
+exploration). It has not been run to the bar yet; seed 0 stood at -0.43 after 12,096 steps, still
+exploring.
 """
 
 from common import example_parser, require, run_example
