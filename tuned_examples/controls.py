@@ -54,6 +54,8 @@ own with one thread, and can be stopped and started again.
 - A run ends when the mean return of the last 100 episodes is at the bar, or its budget is spent.
 - "Against attention" compares environment steps taken; `>` means that a run missed the bar, and
   counts with its budget.
+- The options of PPO were chosen by hand on runs of attention with seed 0; RLlib's models had no
+  tuning of their own.
 - CPU seconds are those of training in the one process that samples and learns. They depend on what
   else the machine does (caches, clocks): compare them only where all runs had the same company."""
 # The flag that chooses each model in the scripts.
