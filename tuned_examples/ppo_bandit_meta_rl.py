@@ -19,7 +19,8 @@ Results to expect
 With 5 arms and 40 pulls a random policy gets 20.0 on average; staying with an arm while it pays and
 moving on when it does not, which needs no more than the last step, gets 27.0; Thompson sampling
 27.7; a well tuned upper-confidence rule 30.0; always the best arm 33.3. The bar is
-28.5, more than any rule of one step of memory gets. It has not been run to the bar yet.
+28.5, more than any rule of one step of memory gets. It has not been run to the bar: seed 0 stood at
+21.8 after 143,360 steps, little better than a random policy.
 """
 
 from common import example_parser, run_example
