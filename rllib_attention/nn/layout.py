@@ -139,8 +139,8 @@ class PackedLayout:
         """
         # No query sees further back than the longest row at hand.
         window = min(window, max(1, int((self.stop - self.first).max(initial=1))))
-        # Short blocks attend to little beyond the window, but each one costs a fixed time: a quarter
-        # of a long window was fastest, 32 queries of a middling one.
+        # Short blocks attend to little beyond the window, but each one costs a fixed time: a
+        # quarter of a long window was fastest, 32 queries of a middling one.
         queries = max(min(window - 1, 32), (window - 1) // 4)
         block = max(8, -(-queries // 8) * 8)
         return BlockedMask(self.row, window, block, self.device)
