@@ -18,8 +18,8 @@ Needs `pip install "rllib-attention[examples]"`. Add `--no-attention` for a clon
 Results to expect
 -----------------
 The bar is a mean return of 0.9. Without memory the expectation is 0: the recorded actions at the
-junction look random. The expert reached 0.96 and its 500 recorded episodes 1.0; the clone has not
-been run to the bar: on one busy core it did not get through its first iteration in minutes.
+junction look random. The clone of seed 0 got every choice right (1.0) after its first iteration,
+33 seconds of which most is Ray Data's start; expert and recording take half a minute before it.
 """
 
 import argparse

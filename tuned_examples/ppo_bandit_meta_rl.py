@@ -19,8 +19,8 @@ Results to expect
 With 5 arms and 40 pulls a random policy gets 20.0 on average; staying with an arm while it pays and
 moving on when it does not, which needs no more than the last step, gets 27.0; Thompson sampling
 27.7; a well tuned upper-confidence rule 30.0; always the best arm 33.3. The bar is
-28.5, more than any rule of one step of memory gets. It has not been run to the bar: seed 0 stood at
-21.8 after 143,360 steps, little better than a random policy.
+28.5, more than any rule of one step of memory gets. With attention, seed 0 got there (28.7) after
+204,800 steps, in 2 minutes on one core (`--num-env-runners=0 --num-envs-per-env-runner=16`).
 """
 
 from common import example_parser, run_example
@@ -34,6 +34,7 @@ parser = example_parser(
     stop_timesteps=500_000,
     # The whole episode.
     window=40,
+    max_seq_len=40,
     prev_actions=1,
     prev_rewards=1,
 )
@@ -53,14 +54,14 @@ if __name__ == "__main__":
         .environment(BanditEpisodes, env_config=env_config)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
-            lr=5e-4,
-            # A pull's information pays off over the whole rest of the episode.
-            gamma=0.99,
-            lambda_=0.95,
+            lr=[[0, 1e-3], [500_000, 1e-4]],
+            # What a pull tells pays off over some pulls; a longer horizon adds more noise than that.
+            gamma=0.9,
+            lambda_=0.9,
             train_batch_size_per_learner=4096,
             minibatch_size=512,
             num_epochs=6,
-            entropy_coeff=0.01,
+            entropy_coeff=[[0, 0.02], [300_000, 0.0]],
             vf_loss_coeff=0.1,
         )
     )
