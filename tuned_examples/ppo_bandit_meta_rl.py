@@ -55,7 +55,7 @@ if __name__ == "__main__":
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
             lr=[[0, 1e-3], [500_000, 1e-4]],
-            # What a pull tells pays off over some pulls; a longer horizon adds more noise than that.
+            # What a pull tells pays off over some pulls; a longer horizon adds more noise.
             gamma=0.9,
             lambda_=0.9,
             train_batch_size_per_learner=4096,

@@ -122,8 +122,11 @@ def test_minigrid_memory_gives_images() -> None:
     pytest.importorskip("minigrid")
     env = envs.make_minigrid_memory({"size": 7})
     observation, _ = env.reset(seed=0)
-    assert observation.shape == (7, 7, 3)
+    assert observation.shape == (7, 7, 11)
     assert observation in env.observation_space
+    codes = env.unwrapped.gen_obs()["image"][..., 0]
+    np.testing.assert_array_equal(observation.argmax(axis=-1), codes)
+    np.testing.assert_array_equal(observation.sum(axis=-1), 1.0)
     assert env.action_space.n == 3
 
 

@@ -173,22 +173,24 @@ class TwoAgentRecall(MultiAgentEnv):
 
 
 class MiniGridImage(gym.ObservationWrapper):
-    """Gives MiniGrid's 7 x 7 view as a float image between 0 and 1, and the three moves.
+    """Gives MiniGrid's 7 x 7 view as planes of 0 and 1, one for each kind of object.
 
     Of MiniGrid's seven actions the memory task needs turning left, turning right and going forward.
     """
 
-    _LARGEST_CODE = 10.0  # Object, colour and state are small integers.
-
     def __init__(self, env: gym.Env) -> None:
+        from minigrid.core.constants import OBJECT_TO_IDX
+
         super().__init__(env)
-        shape = env.observation_space["image"].shape
+        # MiniGrid's codes of objects are numbers without an order: a key is 5, a ball 6.
+        self._planes = np.eye(max(OBJECT_TO_IDX.values()) + 1, dtype=np.float32)
+        shape = (*env.observation_space["image"].shape[:2], len(self._planes))
         self.observation_space = Box(0.0, 1.0, shape, np.float32)
         self.action_space = Discrete(3)
 
     def observation(self, observation: dict[str, Any]) -> np.ndarray:
-        """Scales the view."""
-        return observation["image"].astype(np.float32) / self._LARGEST_CODE
+        """Spreads the objects over planes."""
+        return self._planes[observation["image"][..., 0]]
 
 
 def make_repeat_previous(config: dict[str, Any]) -> gym.Env:
