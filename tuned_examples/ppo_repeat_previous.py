@@ -34,7 +34,14 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 # How many steps back the wanted card lies.
 DISTANCE = {"easy": 3, "medium": 31, "hard": 63}
 
-parser = example_parser(__doc__, stop_reward=0.9, stop_timesteps=300_000, window=None)
+parser = example_parser(
+    __doc__,
+    stop_reward=0.9,
+    stop_timesteps=300_000,
+    num_env_runners=2,
+    num_envs_per_env_runner=8,
+    window=None,
+)
 parser.add_argument("--difficulty", choices=list(DISTANCE), default="easy", help="how far back")
 
 
