@@ -14,8 +14,8 @@ Add `--no-attention` for the control without memory, and `--help` for all option
 Results to expect
 -----------------
 Returns are negative costs: about -1,200 for a random policy and -150 for a very good one. The bar
-is -250. With attention, seed 0 got there (-229.6) after 15,000 steps, in 10 minutes on a core shared
-with other work.
+is -250. With attention, seed 0 got there (-229.6) after 15,000 steps, in 10 minutes on a core
+shared with other work.
 """
 
 from common import example_parser, run_example
