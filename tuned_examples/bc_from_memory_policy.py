@@ -69,8 +69,6 @@ def clone_config(folder: Path) -> AlgorithmConfig:
         .offline_data(
             input_=[str(folder)],
             input_read_episodes=True,
-            # Ready chunks are kept: a small data set is passed over many times.
-            materialize_mapped_data=True,
             dataset_num_iters_per_learner=10,
             map_batches_kwargs={"concurrency": 1},
             iter_batches_kwargs={"prefetch_batches": 1},

@@ -61,8 +61,9 @@ def offline_config(folder: Path) -> AlgorithmConfig:
         .offline_data(
             input_=[str(folder)],
             input_read_episodes=True,
-            # Windows are made when a step is sampled, and not kept.
-            materialize_mapped_data=False,
+            # A training batch for each episode that is read, sampled from all read so far: Ray Data
+            # starts anew at each pass over the data.
+            input_read_batch_size=1,
             dataset_num_iters_per_learner=200,
             map_batches_kwargs={"concurrency": 1},
             iter_batches_kwargs={"prefetch_batches": 1},
