@@ -18,7 +18,9 @@ memory (the expert keeps its own), and `--help` for all options. `--expert` take
 Results to expect
 -----------------
 Returns are negative costs: about -1,200 for a random policy and -150 for a very good one. The bar
-is -300. It has not been run to the bar yet: recording has been tried, training has not.
+is -300. With attention, seed 0 got there (-253.9) after five iterations of 200 updates, in 157
+seconds on one core, from 100 recorded episodes with a mean return of -319 (`--expert`: SAC at
+-230).
 """
 
 import argparse
