@@ -206,11 +206,13 @@ class BlockedMask:
 @functools.lru_cache(maxsize=64)
 def _window_band(window: int, block: int, lookback: int) -> tuple[Tensor, Tensor]:
     """Returns the scores' bias (0 or -inf) and the distance of each pair of a block, (Q, K)."""
-    offset = torch.arange(block * (lookback + 1))
-    distance = offset[-block:].unsqueeze(1) - offset
-    bias = torch.zeros(distance.shape)
-    bias[(distance < 0) | (distance >= window)] = float("-inf")
-    return bias, distance.clamp(0, window - 1)
+    # Kept for later passes: what is made under inference mode could not serve training.
+    with torch.inference_mode(False):
+        offset = torch.arange(block * (lookback + 1))
+        distance = offset[-block:].unsqueeze(1) - offset
+        bias = torch.zeros(distance.shape)
+        bias[(distance < 0) | (distance >= window)] = float("-inf")
+        return bias, distance.clamp(0, window - 1)
 
 
 def _ranges(first: np.ndarray, stop: np.ndarray) -> np.ndarray:

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rllib_attention.nn import KVCache, PackedLayout, Stepper, Transformer
+from rllib_attention.nn import layout as layout_module
 
 DIM, ROWS, STEPS = 16, 4, 12
 OPTIONS = [
@@ -139,6 +140,21 @@ def test_shifting_the_clock_changes_nothing():
     x, _, starts = ragged_rows(model)
     early, late = (run_cached(model, x.detach(), starts, clock) for clock in (0, 10**8))
     torch.testing.assert_close(early, late, atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+def test_training_after_inference_mode(position):
+    """What is kept between passes must serve autograd too, whichever pass came first."""
+    model = build(position=position, num_layers=2, window=7)
+    x, valid, _ = ragged_rows(model)
+    layout = layout_of(valid, STEPS)
+    layout_module._window_band.cache_clear()
+    with torch.inference_mode():
+        expected = layout.unpack(model(layout.pack(x), layout))
+    out = layout.unpack(model(layout.pack(x), layout))
+    # With gradients, torch may choose another kernel.
+    torch.testing.assert_close(out, expected.clone(), atol=1e-5, rtol=1e-5)
+    assert gradient(out, valid, x).abs().sum() > 0
 
 
 @pytest.mark.parametrize("position", ["rotary", "relative", "none"])
