@@ -13,10 +13,10 @@ from rllib_attention.compat import RAY_REQUIREMENT, has_supported_ray
 from rllib_attention.config import AttentionConfig
 
 if TYPE_CHECKING:  # the names of `_EXPORTS`, for type checkers
-    from rllib_attention.algorithm import use_attention as use_attention
-    from rllib_attention.catalog import attention_catalog as attention_catalog
-    from rllib_attention.encoder import AttentionEncoder as AttentionEncoder
-    from rllib_attention.encoder import AttentionEncoderConfig as AttentionEncoderConfig
+    from rllib_attention.dispatch import use_attention as use_attention
+    from rllib_attention.encoder.catalog import attention_catalog as attention_catalog
+    from rllib_attention.encoder.encoder import AttentionEncoder as AttentionEncoder
+    from rllib_attention.encoder.encoder import AttentionEncoderConfig as AttentionEncoderConfig
     from rllib_attention.inspection import plot_attention as plot_attention
     from rllib_attention.inspection import record_attention as record_attention
     from rllib_attention.search_space import attention_search_space as attention_search_space
@@ -26,13 +26,13 @@ __version__ = "0.1.0"
 # Public names that need Ray, and the module of each. They are imported at first use, so that
 # this package does not depend on the order in which RLlib's modules import each other.
 _EXPORTS = {
-    "AttentionEncoder": "encoder",
-    "AttentionEncoderConfig": "encoder",
-    "attention_catalog": "catalog",
+    "AttentionEncoder": "encoder.encoder",
+    "AttentionEncoderConfig": "encoder.encoder",
+    "attention_catalog": "encoder.catalog",
     "attention_search_space": "search_space",
     "plot_attention": "inspection",
     "record_attention": "inspection",
-    "use_attention": "algorithm",
+    "use_attention": "dispatch",
 }
 
 _HAS_RAY = has_supported_ray()
@@ -61,6 +61,6 @@ def __dir__() -> list[str]:
 
 if _HAS_RAY:
     # `model={"custom_model": "attention"}` on RLlib's old API stack.
-    from rllib_attention.registration import register_at_init
+    from rllib_attention.old_stack.registration import register_at_init
 
     register_at_init()

@@ -17,6 +17,9 @@ from typing import Any, Literal, get_args
 Position = Literal["rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
+# Steps of a training chunk where nothing says how many.
+DEFAULT_CHUNK = 64
+
 # The smallest allowed value of each integer field.
 _MINIMUM = {
     "dim": 1,

@@ -20,11 +20,11 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from rllib_attention.connectors import AddRolloutContext
-from rllib_attention.connectors.modules import attention_module
-from rllib_attention.connectors.train import transition_windows
-from rllib_attention.encoder import HANDLE
-from rllib_attention.paths import Path, algorithm_path
+from rllib_attention.encoder.encoder import HANDLE
+from rllib_attention.new_stack.algorithms import Path, algorithm_path
+from rllib_attention.new_stack.connectors import AddRolloutContext
+from rllib_attention.new_stack.connectors.attention_module import attention_module
+from rllib_attention.new_stack.connectors.windows import transition_windows
 
 
 class Pair:

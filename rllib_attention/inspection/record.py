@@ -12,8 +12,8 @@ from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rllib_attention.connectors.inputs import fragment_inputs
-from rllib_attention.connectors.modules import AttentionModule, attention_module
+from rllib_attention.new_stack.connectors.attention_module import AttentionModule, attention_module
+from rllib_attention.new_stack.connectors.step_inputs import fragment_inputs
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from rllib_attention import AttentionConfig, AttentionEncoder, AttentionEncoderConfig
-from rllib_attention.encoder import CONTEXT, LENGTH
+from rllib_attention.encoder.encoder import CONTEXT, LENGTH
 from tests.benchmarks.timing import seconds
 
 SPACE = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)

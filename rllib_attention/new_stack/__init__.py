@@ -1,0 +1,1 @@
+"""RLlib's new API stack: what `use_attention` sets there."""

@@ -1,0 +1,27 @@
+"""Replay buffers whose samples carry the history that an attention window needs."""
+
+from rllib_attention.new_stack.replay_buffers.buffers import (
+    HistoryEpisodeReplayBuffer,
+    HistoryMultiAgentEpisodeReplayBuffer,
+    HistoryMultiAgentPrioritizedEpisodeReplayBuffer,
+    HistoryPrioritizedEpisodeReplayBuffer,
+)
+from rllib_attention.new_stack.replay_buffers.config_checks import check_replay_config
+from rllib_attention.new_stack.replay_buffers.history import HISTORY
+from rllib_attention.new_stack.replay_buffers.offline import (
+    OfflineChunkBuffer,
+    OfflineHistoryBuffer,
+)
+from rllib_attention.new_stack.replay_buffers.upgrade import upgrade_replay_buffer
+
+__all__ = [
+    "HISTORY",
+    "HistoryEpisodeReplayBuffer",
+    "HistoryMultiAgentEpisodeReplayBuffer",
+    "HistoryMultiAgentPrioritizedEpisodeReplayBuffer",
+    "HistoryPrioritizedEpisodeReplayBuffer",
+    "OfflineChunkBuffer",
+    "OfflineHistoryBuffer",
+    "check_replay_config",
+    "upgrade_replay_buffer",
+]

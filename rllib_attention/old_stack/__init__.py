@@ -1,0 +1,1 @@
+"""RLlib's old API stack: the model `custom_model="attention"`."""

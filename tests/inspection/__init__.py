@@ -1,0 +1,1 @@
+"""Tests of the same path in the package."""
