@@ -11,7 +11,7 @@ from ray.rllib.core.columns import Columns
 
 from rllib_attention.encoder.packed_window import pack_window, unpack_window
 from rllib_attention.new_stack.connectors.attention_module import attention_module
-from rllib_attention.new_stack.connectors.chunks import transition_windows
+from rllib_attention.new_stack.connectors.windows import transition_windows
 from tests.harness import DISCRETE, IMAGE, PARITY, build, prepare
 from tests.pair import window_mismatch
 
