@@ -26,8 +26,7 @@ from ray.rllib.utils import unflatten_dict
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
 from rllib_attention import AttentionConfig, use_attention
-from rllib_attention.encoder.encoder import CONTEXT
-from rllib_attention.encoder.encoder import LENGTH as VALID
+from rllib_attention.encoder.inputs import ChunkContext, unnested
 from rllib_attention.new_stack.replay_buffers import OfflineChunkBuffer, OfflineHistoryBuffer
 from tests import memory_env
 from tests.memory_env import DELAY, LENGTH, ExpertActions, RepeatPast, answer
@@ -104,12 +103,12 @@ def test_chunks_have_their_true_context(name):
     use_attention(config, ATTENTION)
     batch = prelearn(config, marked_episodes([12, 7, 20]))
     obs, mask = batch[Columns.OBS][..., 0], batch[Columns.LOSS_MASK]
-    state = batch[Columns.STATE_IN]
-    state = state.get("critic", state)  # MARWIL computes values
+    state = ChunkContext.from_state(unnested(batch[Columns.STATE_IN]))
     assert obs.shape[1:] == (config.model_config["max_seq_len"],)
     assert len(np.unique(obs[:, 0])) > 3
-    for row, context, (past, steps), loss in zip(
-        obs, state[CONTEXT][..., 0], state[VALID], mask, strict=True
+    lengths = (state.context_length, state.chunk_length)
+    for row, context, past, steps, loss in zip(
+        obs, state.context[..., 0], *lengths, mask, strict=True
     ):
         assert past == min(row[0] % 100, CONTEXT_LEN)
         assert true_past(context, row[0], CONTEXT_LEN)

@@ -53,7 +53,7 @@ def test_keeps_model_config_connectors_and_callbacks(stop):
     algo = stop(build(config))
     assert calls == [algo]
     module = algo.get_module()
-    assert module.encoder.encoder.tokenizer.config.output_dims == (8,)
+    assert module.encoder.encoder.embedding.tokenizer.config.output_dims == (8,)
     assert worst_mismatch(algo) < PARITY
     names = [type(piece).__name__ for piece in algo.env_runner._env_to_module.connectors]
     assert names[:2] == ["MeanStdFilter", "AddRolloutContext"]

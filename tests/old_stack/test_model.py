@@ -21,7 +21,7 @@ from ray.rllib.utils.spaces.space_utils import flatten_to_single_ndarray
 
 import rllib_attention
 from rllib_attention import AttentionConfig, use_attention
-from rllib_attention.encoder.encoder import CONTEXT, FEATURES, LENGTH
+from rllib_attention.encoder.inputs import ChunkContext
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.old_stack.model import NEW_STACK, AttentionModelV2
 from rllib_attention.old_stack.step_state import StepState
@@ -160,12 +160,12 @@ def test_previous_actions_are_encoded_as_on_the_new_stack(name, num_actions, num
     steps = StepState(VECTOR, space, attention)
     flat = np.stack([flatten_to_single_ndarray(action) for action in actions[:1] + actions])
     is_first = torch.arange(num_steps).unsqueeze(0) == 0
-    encoded = steps.encode(
+    rows = steps.previous_rows(
         torch.as_tensor(flat), torch.as_tensor(np.append(7.0, rewards)), is_first
     )
-    before = torch.zeros(1, steps.num_rows, steps.encoded_size)
-    features = steps.features(torch.cat((before, encoded), dim=1))
-    np.testing.assert_array_equal(features[0, -num_steps:], expected)
+    before = torch.from_numpy(steps.prev.none).expand(1, steps.prev.depth - 1, -1)
+    stacked = steps.prev.stack(torch.cat((before, rows), dim=1))
+    np.testing.assert_array_equal(stacked[0], expected)
 
 
 def test_actions_may_come_in_their_own_structure():
@@ -174,7 +174,8 @@ def test_actions_may_come_in_their_own_structure():
     actions = {"a": torch.tensor([1, 0]), "b": torch.tensor([[0, 2], [1, 1]])}
     flat = torch.tensor([[1, 0, 2], [0, 1, 1]])
     is_first = torch.zeros(2, 1, dtype=torch.bool)
-    assert torch.equal(steps.encode(actions, None, is_first), steps.encode(flat, None, is_first))
+    rows = [steps.previous_rows(given, None, is_first) for given in (actions, flat)]
+    assert torch.equal(*rows)
 
 
 # Acting by hand
@@ -280,13 +281,14 @@ def assert_equal_outputs(module, old) -> None:
         batch = {"obs_flat": obs.flatten(0, 1), "prev_actions": actions.flatten()}
         logits, _ = old.forward(batch, [old.steps.initial().expand(2, -1, -1)], [steps, steps])
         context = old.attention.context_len
-        features = torch.nn.functional.one_hot(actions, 3).float()
-        features[:, 0] = 0  # no action before the first step
-        state = {
-            CONTEXT: torch.zeros(2, context, 3),
-            LENGTH: torch.tensor([[0, steps], [0, steps]]),
-            FEATURES: torch.cat((torch.zeros(2, context, 3), features), dim=1),
-        }
+        rows = actions.float().unsqueeze(-1)
+        rows[:, 0] = -1  # no action before the first step
+        state = ChunkContext(
+            context=torch.zeros(2, context, 3),
+            context_length=torch.tensor([0, 0]),
+            chunk_length=torch.tensor([steps, steps]),
+            prev=torch.cat((torch.zeros(2, context, 1), rows), dim=1),
+        ).to_state()
         encoded = module.encoder({Columns.OBS: obs, Columns.STATE_IN: state})[ENCODER_OUT]
         expected = module.pi(encoded[ACTOR])
         values = module.vf(encoded[CRITIC])
@@ -298,7 +300,7 @@ def assert_equal_outputs(module, old) -> None:
 
 def test_sizes_of_tokenizer_and_heads_come_from_the_model_dict():
     built = model(model_config={"fcnet_hiddens": [24, 12], "post_fcnet_hiddens": [20]})
-    assert built.encoder.actor_encoder.input.in_features == 12
+    assert built.encoder.actor_encoder.embedding.input.in_features == 12
     assert [p.shape[0] for p in built.pi.parameters() if p.dim() == 2] == [20, 3]
 
 
