@@ -21,7 +21,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
 from rllib_attention.encoder.inputs import RolloutStep, unnested
-from rllib_attention.new_stack.algorithms import Path, algorithm_path
+from rllib_attention.new_stack.algorithms import DataPath, algorithm_traits
 from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.connectors.attention_module import inspect_module
 from rllib_attention.new_stack.connectors.windows import transition_windows
@@ -35,7 +35,7 @@ class Pair:
     """
 
     def __init__(self, config: AlgorithmConfig):
-        self.path, self._num_syncs = algorithm_path(config), 0
+        self.path, self._num_syncs = algorithm_traits(config).data_path, 0
         runner_class = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
         self.runner = runner_class(config=config)
         spec = config.get_multi_rl_module_spec(spaces=self.runner.get_spaces())
@@ -67,7 +67,7 @@ class Pair:
         On the sequence path that of log-probabilities, on the window path that of the acting
         encoder's outputs.
         """
-        measure = self._windows if self.path is Path.WINDOW else self._log_probabilities
+        measure = self._windows if self.path is DataPath.WINDOW else self._log_probabilities
         worst = measure(num_timesteps)
         for _ in range(2):
             self.change_weights()

@@ -1,6 +1,5 @@
 """BC, MARWIL, CQL and IQL on recorded episodes: their true past, and whether they use it."""
 
-import re
 from collections.abc import Iterator
 
 import msgpack
@@ -28,10 +27,10 @@ from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
 from rllib_attention import AttentionConfig, use_attention
 from rllib_attention.encoder.inputs import ChunkContext, unnested
-from rllib_attention.new_stack.offline import OfflineChunkBuffer
-from rllib_attention.new_stack.replay_buffers import OfflineHistoryBuffer
+from rllib_attention.new_stack.replay_buffers import OfflineChunkBuffer, OfflineHistoryBuffer
 from tests import memory_env
 from tests.memory_env import DELAY, LENGTH, ExpertActions, RepeatPast, answer
+from tests.refusal import refuses
 
 # Ray's workers do not have the tests' folder on their path.
 ray.cloudpickle.register_pickle_by_value(memory_env)
@@ -245,6 +244,15 @@ def test_a_sweep_gets_its_longest_history():
     assert config.prelearner_buffer_kwargs == {"capacity": 7, "history_len": 16}
 
 
+def test_a_second_try_with_a_longer_window():
+    """What a refused call would have set must not be taken for the user's setting."""
+    config = offline_config(CQLConfig).training(n_step=3)
+    with refuses(config, ValueError, "`n_step` must be 1"):
+        use_attention(config, window=4)
+    use_attention(config.training(n_step=1), num_layers=1, window=33)
+    assert config.prelearner_buffer_kwargs == {"history_len": 32}
+
+
 def test_own_buffers_stay():
     class MyChunkBuffer(EpisodeReplayBuffer):
         pass
@@ -294,7 +302,7 @@ def test_online_algorithms_keep_their_offline_settings():
     ],
 )
 def test_what_cannot_work_is_refused(config, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with refuses(config, ValueError, message):
         use_attention(config, ATTENTION)
 
 
