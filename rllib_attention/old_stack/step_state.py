@@ -1,7 +1,7 @@
 """The state of an old-stack model: the raw inputs of an episode's last steps, in one tensor.
 
 RLlib's old stack hands a model its own earlier output as `state_in`, and stores one for each
-chunk of training data. Each row here is one step, packed as in `window.py`:
+chunk of training data. Each row here is one step, packed as in `packed_window.py`:
 `[observation | previous action and reward | valid]`, so a state never grows stale when weights
 change. Shapes: B batch, T time, C context, R state rows, P packed size, E encoded previous action
 and reward of one step, F features (those of the last few steps).
