@@ -29,8 +29,8 @@ def test_the_package_metadata_names_the_same_version():
 @pytest.mark.parametrize("version", ["2.54.9", "2.5.1", "1.99.0", "0.8", "unknown", ""])
 def test_refuses_others_with_the_command_that_mends_it(version):
     message = (
-        f"rllib_attention needs ray[rllib]>=2.55, found ray {version}. "
-        'Mend it with `pip install "ray[rllib]>=2.55"`.'
+        f"rllib_attention needs ray[rllib]>=2.55,<2.61, found ray {version}. "
+        'Fix: `pip install "ray[rllib]>=2.55,<2.61"`.'
     )
     with pytest.raises(ImportError, match=f"^{re.escape(message)}$"):
         check_ray_version(version)
