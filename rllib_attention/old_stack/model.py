@@ -15,7 +15,8 @@ from ray.rllib.policy.sample_batch import SampleBatch
 from ray.rllib.policy.view_requirement import ViewRequirement
 from torch import Tensor, nn
 
-from rllib_attention.encoder.encoder import CONTEXT, FEATURES, LENGTH, AttentionEncoder
+from rllib_attention.encoder.encoder import AttentionEncoder
+from rllib_attention.encoder.inputs import ChunkContext
 from rllib_attention.old_stack import MODEL_NAME
 from rllib_attention.old_stack.model_checks import (
     check_algorithm,
@@ -105,7 +106,7 @@ class AttentionModelV2(TorchModelV2, nn.Module):
         self._shared = model_config["vf_share_layers"]
         for part in self.modules():
             if isinstance(part, AttentionEncoder):
-                part.name = f"the model {name!r}"
+                part.embedding.name = f"the model {name!r}"
         self._values: Tensor | None = None
         self._critic_inputs: dict[str, Any] = {}
         self._set_view_requirements()
@@ -202,8 +203,8 @@ class AttentionModelV2(TorchModelV2, nn.Module):
         obs = self._observations(input_dict).unflatten(0, (num_chunks, -1))
         step = torch.arange(obs.shape[1], device=obs.device)
         is_first = (step == 0) & (state[:, -1:, -1] == 0)
-        encoded = self._encode_previous(input_dict, is_first)
-        chunk = self.steps.pack(obs, encoded, step < seq_lens.unsqueeze(1))
+        previous = self._previous_rows(input_dict, is_first)
+        chunk = self.steps.pack(obs, previous, step < seq_lens.unsqueeze(1))
         rows = torch.cat((state.to(chunk.dtype), chunk), dim=1)
         # The last R rows up to each chunk's last real step.
         last = seq_lens.unsqueeze(1) + torch.arange(self.steps.num_rows, device=obs.device)
@@ -213,15 +214,14 @@ class AttentionModelV2(TorchModelV2, nn.Module):
 
     def _encoder_state(self, rows: Tensor, num_steps: int, seq_lens: Tensor) -> dict[str, Tensor]:
         """Returns what `AttentionEncoder` needs beside a chunk's observations."""
-        obs, encoded, valid = self.steps.unpack(rows)
+        obs, previous, valid = self.steps.unpack(rows)
         context = slice(self.steps.num_rows - self.steps.context_len, -num_steps)
-        state = {
-            CONTEXT: obs[:, context],
-            LENGTH: torch.stack((valid[:, context].sum(dim=1), seq_lens), dim=1),
-        }
-        if self.steps.encoded_size:
-            state[FEATURES] = self.steps.features(encoded)
-        return state
+        return ChunkContext(
+            context=obs[:, context],
+            context_length=valid[:, context].sum(dim=1),
+            chunk_length=seq_lens,
+            prev=previous[:, context.start - self.steps.reach :] if self.steps.prev.size else None,
+        ).to_state()
 
     def _observations(self, input_dict: dict[str, Any]) -> Tensor:
         obs = input_dict["obs_flat"]
@@ -234,10 +234,10 @@ class AttentionModelV2(TorchModelV2, nn.Module):
             )
         return obs.reshape(-1, *self.steps.obs_shape)
 
-    def _encode_previous(self, input_dict: dict[str, Any], is_first: Tensor) -> Tensor:
+    def _previous_rows(self, input_dict: dict[str, Any], is_first: Tensor) -> Tensor:
         actions = self._previous(input_dict, SampleBatch.PREV_ACTIONS, "prev_action", is_first)
         rewards = self._previous(input_dict, SampleBatch.PREV_REWARDS, "prev_reward", is_first)
-        return self.steps.encode(actions, rewards, is_first)
+        return self.steps.previous_rows(actions, rewards, is_first)
 
     def _previous(
         self, input_dict: dict[str, Any], column: str, argument: str, is_first: Tensor

@@ -14,7 +14,7 @@ from ray.rllib.policy.sample_batch import SampleBatch
 
 import rllib_attention
 from rllib_attention import AttentionConfig, use_attention
-from rllib_attention.encoder.encoder import CONTEXT, FEATURES, LENGTH
+from rllib_attention.encoder.inputs import ChunkContext
 from rllib_attention.old_stack.model import AttentionModelV2
 from tests.old_stack.support import (
     ACTION_SPACES,
@@ -204,13 +204,14 @@ def assert_equal_outputs(module, old) -> None:
         batch = {"obs_flat": obs.flatten(0, 1), "prev_actions": actions.flatten()}
         logits, _ = old.forward(batch, [old.steps.initial().expand(2, -1, -1)], [steps, steps])
         context = old.attention.context_len
-        features = torch.nn.functional.one_hot(actions, 3).float()
-        features[:, 0] = 0  # no action before the first step
-        state = {
-            CONTEXT: torch.zeros(2, context, 3),
-            LENGTH: torch.tensor([[0, steps], [0, steps]]),
-            FEATURES: torch.cat((torch.zeros(2, context, 3), features), dim=1),
-        }
+        rows = actions.float().unsqueeze(-1)
+        rows[:, 0] = -1  # no action before the first step
+        state = ChunkContext(
+            context=torch.zeros(2, context, 3),
+            context_length=torch.tensor([0, 0]),
+            chunk_length=torch.tensor([steps, steps]),
+            prev=torch.cat((torch.zeros(2, context, 1), rows), dim=1),
+        ).to_state()
         encoded = module.encoder({Columns.OBS: obs, Columns.STATE_IN: state})[ENCODER_OUT]
         expected = module.pi(encoded[ACTOR])
         values = module.vf(encoded[CRITIC])
@@ -222,7 +223,7 @@ def assert_equal_outputs(module, old) -> None:
 
 def test_sizes_of_tokenizer_and_heads_come_from_the_model_dict():
     built = model(model_config={"fcnet_hiddens": [24, 12], "post_fcnet_hiddens": [20]})
-    assert built.encoder.actor_encoder.input.in_features == 12
+    assert built.encoder.actor_encoder.embedding.input.in_features == 12
     assert [p.shape[0] for p in built.pi.parameters() if p.dim() == 2] == [20, 3]
 
 

@@ -53,7 +53,7 @@ def test_unpack_undoes_pack(space):
     built, rng = steps(space, window=4, prev_actions=1, prev_rewards=1), np.random.default_rng(0)
     space.seed(0)
     obs = torch.as_tensor(np.stack([[space.sample() for _ in range(5)] for _ in range(2)]))
-    encoded = torch.as_tensor(rng.normal(size=(2, 5, built.encoded_size)), dtype=torch.float32)
+    encoded = torch.as_tensor(rng.normal(size=(2, 5, built.prev.row_size)), dtype=torch.float32)
     valid = torch.arange(5) < torch.tensor([[3], [5]])
     packed = built.pack(obs, encoded, valid)
     assert packed.shape == (2, 5, built.shape[1])
@@ -80,12 +80,12 @@ def test_previous_actions_are_encoded_as_on_the_new_stack(name, num_actions, num
     steps = StepState(VECTOR, space, attention)
     flat = np.stack([flatten_to_single_ndarray(action) for action in actions[:1] + actions])
     is_first = torch.arange(num_steps).unsqueeze(0) == 0
-    encoded = steps.encode(
+    rows = steps.previous_rows(
         torch.as_tensor(flat), torch.as_tensor(np.append(7.0, rewards)), is_first
     )
-    before = torch.zeros(1, steps.num_rows, steps.encoded_size)
-    features = steps.features(torch.cat((before, encoded), dim=1))
-    np.testing.assert_array_equal(features[0, -num_steps:], expected)
+    before = torch.from_numpy(steps.prev.none).expand(1, steps.prev.depth - 1, -1)
+    stacked = steps.prev.stack(torch.cat((before, rows), dim=1))
+    np.testing.assert_array_equal(stacked[0], expected)
 
 
 def test_actions_may_come_in_their_own_structure():
@@ -94,4 +94,5 @@ def test_actions_may_come_in_their_own_structure():
     actions = {"a": torch.tensor([1, 0]), "b": torch.tensor([[0, 2], [1, 1]])}
     flat = torch.tensor([[1, 0, 2], [0, 1, 1]])
     is_first = torch.zeros(2, 1, dtype=torch.bool)
-    assert torch.equal(steps.encode(actions, None, is_first), steps.encode(flat, None, is_first))
+    rows = [steps.previous_rows(given, None, is_first) for given in (actions, flat)]
+    assert torch.equal(*rows)
