@@ -17,13 +17,13 @@ from torch import Tensor, nn
 
 from rllib_attention.encoder.encoder import AttentionEncoder
 from rllib_attention.encoder.inputs import ChunkContext
+from rllib_attention.old_stack import MODEL_NAME
 from rllib_attention.old_stack.model_checks import (
     check_algorithm,
     check_observation_space,
     check_state,
 )
 from rllib_attention.old_stack.networks import attention_options, new_stack_catalog, policy_head
-from rllib_attention.old_stack.registration import MODEL_NAME
 from rllib_attention.old_stack.step_state import StepState
 
 STATE_IN, STATE_OUT = "state_in_0", "state_out_0"

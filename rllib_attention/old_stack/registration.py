@@ -9,14 +9,12 @@ import logging
 from typing import TYPE_CHECKING
 
 from rllib_attention.compat import call_after_each_init, register_custom_model
-from rllib_attention.old_stack import NEW_STACK
+from rllib_attention.old_stack import MODEL_NAME, NEW_STACK
 
 if TYPE_CHECKING:
     from rllib_attention.old_stack.model import AttentionModelV2
 
 logger = logging.getLogger(__name__)
-
-MODEL_NAME = "attention"
 
 
 class _ModelReference:

@@ -13,9 +13,8 @@ from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.rllib.policy.policy import PolicySpec
 
 from rllib_attention.config import DEFAULT_CHUNK
-from rllib_attention.old_stack import NEW_STACK
+from rllib_attention.old_stack import MODEL_NAME, NEW_STACK
 from rllib_attention.old_stack.model import AttentionModelV2
-from rllib_attention.old_stack.registration import MODEL_NAME
 from rllib_attention.search_space import SearchSpace
 
 # Why each of RLlib's other algorithms cannot train a model with a state on the old API stack.
