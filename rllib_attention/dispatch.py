@@ -29,8 +29,8 @@ def use_attention(
     connectors, `model_config`, callbacks and multi-agent specs stay and run before it. All of it is
     worked out and checked first: a config that is refused stays as it was.
 
-    A `max_seq_len` in your `model_config` is respected. (A `DefaultModelConfig` always has one: its
-    default, 20, is taken for not set.)
+    A `max_seq_len` in your `model_config` is respected. (That of a `DefaultModelConfig` cannot be
+    told from its default if it is 20; then it is taken for not set.)
 
     Args:
         config: Any AlgorithmConfig; changed in place.
