@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ray.rllib.connectors.connector_v2 import ConnectorV2
     from ray.rllib.core.distribution.distribution import Distribution
     from ray.rllib.core.models.catalog import Catalog
-    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+    from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
     from ray.rllib.env.env_runner import EnvRunner
     from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
@@ -118,36 +118,19 @@ def connector_factory(config: AlgorithmConfig, name: str) -> Callable[..., Any] 
     return getattr(config, f"_{name}")
 
 
-def set_connector_factory(
-    config: AlgorithmConfig, name: str, factory: Callable[..., Any] | None
-) -> None:
-    """Replace a connector factory, by RLlib's public setters.
+def is_frozen(config: AlgorithmConfig) -> bool:
+    """Return whether a config refuses changes, as those of built algorithms do.
 
-    Args:
-        config: Changed in place.
-        name: One of `CONNECTORS`.
-        factory: The new one.
-    """
-    if name == "learner_connector":
-        config.learners(learner_connector=factory)
-    else:
-        config.env_runners(env_to_module_connector=factory)
-
-
-def user_module_spec(config: AlgorithmConfig) -> RLModuleSpec | MultiRLModuleSpec | None:
-    """Return the module spec that the user set, or None.
-
-    `rllib/algorithms/algorithm_config.py`. Public: `config.rl_module_spec`, which is a merge with
-    the algorithm's default, so that it does not tell what the user has set.
+    `rllib/algorithms/algorithm_config.py`. Public: only `config.freeze()`.
 
     Args:
         config: Any config.
     """
-    return config._rl_module_spec
+    return config._is_frozen
 
 
-def user_model_config(config: AlgorithmConfig) -> dict[str, Any]:
-    """Return the model config that the user set, as a dict.
+def user_model_config(config: AlgorithmConfig) -> dict[str, Any] | DefaultModelConfig:
+    """Return the model config that the user set, as it was given.
 
     `rllib/algorithms/algorithm_config.py`. Public: `config.model_config`, which has the algorithm's
     own additions in it.
@@ -155,7 +138,7 @@ def user_model_config(config: AlgorithmConfig) -> dict[str, Any]:
     Args:
         config: Any config.
     """
-    return as_dict(config._model_config)
+    return config._model_config
 
 
 def spec_model_config(spec: RLModuleSpec) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import difflib
 import math
 import numbers
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rllib_attention.rllib_keys import hint_for
 
-if TYPE_CHECKING:
-    from rllib_attention.config import AttentionConfig
+# An `AttentionConfig`, or its class: that file stands on this one.
+Config = Any
 
 # The smallest allowed value of each integer field.
 MINIMUM = {
@@ -38,12 +38,12 @@ _BOOLS = ("check_finite",)
 _EXAMPLE = 16
 
 
-def field_names(config: AttentionConfig | type[AttentionConfig]) -> list[str]:
+def field_names(config: Config) -> list[str]:
     """Return the names of the fields, in order."""
     return [field.name for field in dataclasses.fields(config)]
 
 
-def converted(config: AttentionConfig) -> dict[str, Any]:
+def converted(config: Config) -> dict[str, Any]:
     """Return each field as a plain Python value.
 
     Raises:
@@ -60,7 +60,7 @@ def converted(config: AttentionConfig) -> dict[str, Any]:
     }
 
 
-def check_ranges(config: AttentionConfig) -> None:
+def check_ranges(config: Config) -> None:
     """Check each field by itself.
 
     Raises:
@@ -78,7 +78,7 @@ def check_ranges(config: AttentionConfig) -> None:
     _require(math.isfinite(config.gate_bias), config, "gate_bias", "finite")
 
 
-def check_combinations(config: AttentionConfig) -> None:
+def check_combinations(config: Config) -> None:
     """Check what the fields say together.
 
     Raises:
@@ -205,7 +205,7 @@ def _reject_search_space(name: str, value: Any) -> None:
         )
 
 
-def _require(is_met: bool, config: AttentionConfig, name: str, expected: str) -> None:
+def _require(is_met: bool, config: Config, name: str, expected: str) -> None:
     if not is_met:
         default = type(config).__dataclass_fields__[name].default
         raise ValueError(
@@ -214,7 +214,7 @@ def _require(is_met: bool, config: AttentionConfig, name: str, expected: str) ->
         )
 
 
-def _odd_head_message(config: AttentionConfig) -> str:
+def _odd_head_message(config: Config) -> str:
     rule = "must be even with position='rotary' (it turns pairs of numbers), got"
     if config.head_dim is not None:
         return (
@@ -228,7 +228,7 @@ def _odd_head_message(config: AttentionConfig) -> str:
     )
 
 
-def _next_dim(config: AttentionConfig) -> int:
+def _next_dim(config: Config) -> int:
     """Return the smallest `dim` above this one that splits into valid heads."""
     step = config.num_heads * (2 if config.position == "rotary" else 1)
     return (config.dim // step + 1) * step

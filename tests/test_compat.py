@@ -160,9 +160,13 @@ def test_connector_factories_are_those_that_the_user_set():
     config.env_runners(env_to_module_connector=factories[0])
     config.learners(learner_connector=factories[1])
     assert [compat.connector_factory(config, name) for name in CONNECTORS] == factories
-    for name in CONNECTORS:
-        compat.set_connector_factory(config, name, None)
-        assert compat.connector_factory(config, name) is None
+
+
+def test_frozen_configs_are_known():
+    config = PPOConfig()
+    assert not compat.is_frozen(config)
+    config.freeze()
+    assert compat.is_frozen(config)
 
 
 def test_the_users_spec_and_model_config_are_told_from_the_algorithms():
@@ -172,7 +176,7 @@ def test_the_users_spec_and_model_config_are_told_from_the_algorithms():
     spec = RLModuleSpec(model_config=DefaultModelConfig(max_seq_len=7))
     config.rl_module(rl_module_spec=spec, model_config=DefaultModelConfig(max_seq_len=9))
     assert compat.user_module_spec(config) is spec
-    assert compat.user_model_config(config)["max_seq_len"] == 9
+    assert compat.user_model_config(config) == DefaultModelConfig(max_seq_len=9)
     assert compat.spec_model_config(spec)["max_seq_len"] == 7
     assert compat.spec_model_config(RLModuleSpec()) == {}
 

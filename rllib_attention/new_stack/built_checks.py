@@ -6,13 +6,12 @@ from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.common.frame_stacking import FrameStacking
 
+from rllib_attention.compat import CONNECTORS, connector_factory, env_to_module_pieces
 from rllib_attention.new_stack.algorithms import algorithm_traits, trains_offline
 from rllib_attention.new_stack.connectors.factories import AppendPieces
 from rllib_attention.new_stack.module_specs import known_modules, module_options
 from rllib_attention.new_stack.offline import OfflineSampling
 from rllib_attention.new_stack.settings_checks import check_settings
-
-_CONNECTORS = ("_env_to_module_connector", "_learner_connector")
 
 
 def check_built(algorithm: Algorithm, module_ids: Collection[str] | None) -> None:
@@ -38,10 +37,10 @@ def check_built(algorithm: Algorithm, module_ids: Collection[str] | None) -> Non
 
 
 def _check_connectors(config: AlgorithmConfig) -> None:
-    for name in _CONNECTORS:
-        if not isinstance(getattr(config, name), AppendPieces):
+    for name in CONNECTORS:
+        if not isinstance(connector_factory(config, name), AppendPieces):
             raise ValueError(
-                f"The connectors of `use_attention` are gone: `config.{name.strip('_')}` was set "
+                f"The connectors of `use_attention` are gone: `config.{name}` was set "
                 "after it. Call `use_attention(config)` last: it keeps your connectors."
             )
 
@@ -59,8 +58,7 @@ def _check_modules(lost: list[str]) -> None:
 def _check_pieces(algorithm: Algorithm) -> None:
     """Raises for connector pieces that show the module other observations than the episode."""
     runner = algorithm.env_runner_group.local_env_runner if algorithm.env_runner_group else None
-    pipeline = getattr(runner, "_env_to_module", None)
-    if any(isinstance(piece, FrameStacking) for piece in getattr(pipeline, "connectors", ())):
+    if any(isinstance(piece, FrameStacking) for piece in env_to_module_pieces(runner)):
         raise ValueError(
             "Attention reads past observations from episodes, but FrameStacking writes its stacks "
             "elsewhere. Leave it out (`config.env_runners(env_to_module_connector=None)`): "

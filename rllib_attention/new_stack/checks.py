@@ -6,6 +6,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core import DEFAULT_MODULE_ID
 
+from rllib_attention.compat import is_frozen
 from rllib_attention.encoder.catalog import ATTENTION
 from rllib_attention.new_stack.connectors.factories import is_connected
 from rllib_attention.new_stack.module_specs import (
@@ -100,7 +101,7 @@ def check_plan(config: AlgorithmConfig, plan: AttentionPlan) -> None:
 
 
 def _check_changeable(config: AlgorithmConfig) -> None:
-    if config._is_frozen:
+    if is_frozen(config):
         raise ValueError(
             "`config` must not be frozen, got one that belongs to a built algorithm. Use "
             "`use_attention(config.copy(copy_frozen=False))`, before `build_algo()`."

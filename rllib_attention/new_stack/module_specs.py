@@ -12,6 +12,12 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from rllib_attention.compat import (
+    as_dict,
+    spec_model_config,
+    user_model_config,
+    user_module_spec,
+)
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.catalog import (
     ATTENTION,
@@ -31,7 +37,7 @@ def has_many_modules(config: AlgorithmConfig) -> bool:
     Args:
         config: A config of the new API stack.
     """
-    return config.is_multi_agent or isinstance(config._rl_module_spec, MultiRLModuleSpec)
+    return config.is_multi_agent or isinstance(user_module_spec(config), MultiRLModuleSpec)
 
 
 def known_modules(config: AlgorithmConfig) -> list[str]:
@@ -40,7 +46,7 @@ def known_modules(config: AlgorithmConfig) -> list[str]:
     Args:
         config: A config of the new API stack.
     """
-    spec = config._rl_module_spec
+    spec = user_module_spec(config)
     ids = set(spec.rl_module_specs) if isinstance(spec, MultiRLModuleSpec) else set()
     if config.is_multi_agent or not ids:
         ids |= set(config.policies)
@@ -54,7 +60,7 @@ def spec_of(config: AlgorithmConfig, module_id: str) -> RLModuleSpec:
         config: A config of the new API stack.
         module_id: One of `known_modules`.
     """
-    spec = config._rl_module_spec
+    spec = user_module_spec(config)
     if isinstance(spec, MultiRLModuleSpec):
         spec = spec.rl_module_specs.get(module_id)
     return spec or RLModuleSpec()
@@ -67,7 +73,7 @@ def model_config_of(config: AlgorithmConfig, module_id: str) -> dict[str, Any]:
         config: A config of the new API stack.
         module_id: One of `known_modules`.
     """
-    return config.model_config | spec_of(config, module_id)._get_model_config()
+    return config.model_config | spec_model_config(spec_of(config, module_id))
 
 
 def module_options(config: AlgorithmConfig) -> dict[str, AttentionConfig]:
@@ -106,7 +112,7 @@ def given_max_seq_len(config: AlgorithmConfig, module_id: str) -> Any:
         config: A config of the new API stack.
         module_id: One of `known_modules`.
     """
-    for model_config in (spec_of(config, module_id).model_config, config._model_config):
+    for model_config in (spec_of(config, module_id).model_config, user_model_config(config)):
         given = as_dict(model_config)
         length = given.get(MAX_SEQ_LEN)
         is_default = isinstance(model_config, DefaultModelConfig) and length == _DEFAULT_LENGTH
@@ -131,7 +137,7 @@ def with_attention(
         ValueError: If a module is no RLlib default (or a subclass), or its catalog does not belong
             to it.
     """
-    given = config._rl_module_spec
+    given = user_module_spec(config)
     if module_ids is None and not isinstance(given, MultiRLModuleSpec):
         return _with_catalog(config, DEFAULT_MODULE_ID, own)
     # RLlib looks for all modules in a multi spec, also for those that it describes by default.
@@ -143,17 +149,6 @@ def with_attention(
     result = copy.copy(multi or MultiRLModuleSpec(rl_module_specs={}))
     result.rl_module_specs = specs
     return result
-
-
-def as_dict(model_config: Any) -> dict[str, Any]:
-    """Returns a `model_config` as a new dict.
-
-    Args:
-        model_config: A dict, a `DefaultModelConfig`, or None.
-    """
-    if dataclasses.is_dataclass(model_config) and not isinstance(model_config, type):
-        return dataclasses.asdict(model_config)
-    return dict(model_config or {})
 
 
 def _with_catalog(config: AlgorithmConfig, module_id: str, own: dict[str, Any]) -> RLModuleSpec:

@@ -11,6 +11,7 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 
+from rllib_attention.compat import as_dict, connector_factory, user_model_config
 from rllib_attention.encoder.catalog import ATTENTION, WINDOWED
 from rllib_attention.new_stack.algorithm_init import PrepareAlgorithm
 from rllib_attention.new_stack.algorithms import (
@@ -29,7 +30,6 @@ from rllib_attention.new_stack.connectors import (
 from rllib_attention.new_stack.connectors.factories import AppendPieces, as_list
 from rllib_attention.new_stack.module_specs import (
     MAX_SEQ_LEN,
-    as_dict,
     known_modules,
     with_attention,
 )
@@ -101,14 +101,14 @@ def make_plan(
     options = _model_options(space, traits)
     # Tune resolves search spaces in the `model_config` of all modules, not those inside of specs.
     shared = module_ids is None or space.is_searched
-    given = config._model_config
+    given = user_model_config(config)
     return AttentionPlan(
         traits=traits,
         space=space,
         rl_module_spec=with_attention(config, module_ids, {} if shared else options),
         model_config=as_dict(given) | options if shared else given,
-        env_to_module_connector=_appended(config._env_to_module_connector, AddRolloutContext),
-        learner_connector=_appended(config._learner_connector, *_train_pieces(traits)),
+        env_to_module_connector=_appended(config, "env_to_module_connector", AddRolloutContext),
+        learner_connector=_appended(config, "learner_connector", *_train_pieces(traits)),
         on_algorithm_init=_callbacks(config, module_ids),
         episode_lookback_horizon=max(config.episode_lookback_horizon, history_len),
         offline=offline_sampling(config, traits, history_len) if trains_offline(config) else None,
@@ -130,8 +130,11 @@ def _train_pieces(traits: AlgorithmTraits) -> list[Callable[[], ConnectorV2]]:
     return [*pieces, BootstrapVTraceAtFragmentEnds] if traits.vtrace else pieces
 
 
-def _appended(given: Any, *makers: Callable[[], ConnectorV2]) -> Callable[..., Any]:
+def _appended(
+    config: AlgorithmConfig, name: str, *makers: Callable[[], ConnectorV2]
+) -> Callable[..., Any]:
     """Returns a factory with our pieces; the same one if an earlier call appended them."""
+    given = connector_factory(config, name)
     if isinstance(given, AppendPieces):
         return given
     return AppendPieces(given, makers)

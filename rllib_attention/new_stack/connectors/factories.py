@@ -8,6 +8,8 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 
+from rllib_attention.compat import CONNECTORS, connector_factory
+
 
 @dataclasses.dataclass(frozen=True)
 class AppendPieces:
@@ -48,8 +50,7 @@ def is_connected(config: AlgorithmConfig) -> bool:
     Args:
         config: A config of the new API stack.
     """
-    factories = (config._env_to_module_connector, config._learner_connector)
-    return all(isinstance(factory, AppendPieces) for factory in factories)
+    return all(isinstance(connector_factory(config, name), AppendPieces) for name in CONNECTORS)
 
 
 def as_list(value: Any) -> list:
