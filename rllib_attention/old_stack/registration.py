@@ -5,16 +5,16 @@ RLlib's `ModelCatalog` keeps custom models, pickled, in Ray Tune's registry, bel
 that `import rllib_attention` stays as cheap as importing that registry.
 """
 
-import logging
 from typing import TYPE_CHECKING
 
 from rllib_attention.compat import call_after_each_init, register_custom_model
+from rllib_attention.log import get_logger
 from rllib_attention.old_stack import MODEL_NAME, NEW_STACK
 
 if TYPE_CHECKING:
     from rllib_attention.old_stack.model import AttentionModelV2
 
-logger = logging.getLogger(__name__)
+logger = get_logger(__name__)
 
 
 class _ModelReference:
