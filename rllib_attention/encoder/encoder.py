@@ -18,7 +18,8 @@ from ray.rllib.core.models.torch.base import TorchModel
 from torch import Tensor, nn
 
 from rllib_attention.config import AttentionConfig
-from rllib_attention.encoder.packed_window import unpack_window
+from rllib_attention.encoder.packed_runs import read_runs
+from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import RolloutCache
 from rllib_attention.encoder.rollout_history import RolloutHistory
@@ -230,11 +231,18 @@ class AttentionEncoder(TorchModel, Encoder):
         return out
 
     def _forward_windows(self, packed: Tensor, dropout: bool) -> Tensor:
-        """Packed windows (B, C + 1, P) → (B, D)."""
-        obs, features, valid = unpack_window(packed, self._obs_shape, self.prev_inputs.size)
-        shape = obs.shape[:2]
-        tokens = self.embed(obs.flatten(0, 1), features.flatten(0, 1)).unflatten(0, shape)
-        return self.transformer.forward_rows(tokens, valid, 1, dropout=dropout).squeeze(1)
+        """Packed windows (B, C + 1, P), or a stream of runs in rows (B, K, P) → (B, D)."""
+        obs, features, tags = unpack_tokens(packed, self._obs_shape, self.prev_inputs.size)
+        runs = read_runs(packed, tags)
+        obs, features = obs.flatten(0, 1), features.flatten(0, 1)
+        if runs is None:
+            tokens = self.embed(obs, features).unflatten(0, tags.shape)
+            rows = self.transformer.forward_rows(tokens, tags > 0, 1, dropout=dropout)
+            return rows.squeeze(1)
+        if runs.tokens is not None:
+            obs, features = obs[runs.tokens], features[runs.tokens]
+        out = self.transformer(self.embed(obs, features), runs.packed, dropout=dropout)
+        return out if runs.outputs is None else out[runs.outputs]
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, state: dict) -> Tensor:

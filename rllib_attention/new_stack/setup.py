@@ -82,7 +82,11 @@ def on_algorithm_init(algorithm: Algorithm, **kwargs: Any) -> None:
     buffer = getattr(algorithm, "local_replay_buffer", None) if is_replayed else None
     if buffer is not None and any(windowed for _, windowed in options.values()):
         history_len = max(attention.history_len for attention, _ in options.values())
-        upgrade_replay_buffer(buffer, history_len=history_len)
+        run_len = {mid: attention.max_seq_len or 1 for mid, (attention, _) in options.items()}
+        num_shards = max(1, algorithm.config.num_learners)
+        upgrade_replay_buffer(
+            buffer, history_len=history_len, run_len=run_len, num_shards=num_shards
+        )
 
 
 def _set_modules(

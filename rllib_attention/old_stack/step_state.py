@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from rllib_attention.config import AttentionConfig
-from rllib_attention.encoder.packed_window import packed_size, unpack_window
+from rllib_attention.encoder.packed_window import packed_size, unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 
@@ -83,14 +83,15 @@ class StepState:
 
     def pack(self, obs: Tensor, encoded: Tensor, valid: Tensor) -> Tensor:
         """Packs steps: obs (B, T, *obs), encoded (B, T, E), valid (B, T) → (B, T, P)."""
+        extra = torch.cat((encoded, valid.unsqueeze(-1).to(encoded)), dim=-1)
         if self.dtype == torch.uint8:
-            encoded = encoded.contiguous().view(torch.uint8)
-        parts = (obs.flatten(2), encoded, valid.unsqueeze(-1))
-        return torch.cat([part.to(self.dtype) for part in parts], dim=-1)
+            extra = extra.view(torch.uint8)
+        return torch.cat((obs.flatten(2).to(self.dtype), extra), dim=-1)
 
     def unpack(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Undoes `pack`: (B, S, P) → (B, S, *obs), (B, S, E), (B, S)."""
-        return unpack_window(rows, self.obs_shape, self.encoded_size)
+        obs, encoded, tags = unpack_tokens(rows, self.obs_shape, self.encoded_size)
+        return obs, encoded, tags > 0
 
     def features(self, encoded: Tensor) -> Tensor:
         """Joins each step's own previous action and reward with those of the steps before it.
