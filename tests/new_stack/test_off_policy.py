@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
 from rllib_attention import use_attention
 from rllib_attention.encoder.packed_window import unpack_tokens
-from rllib_attention.new_stack.connectors.attention_module import attention_module
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
 from rllib_attention.new_stack.connectors.windows import run_windows
 from tests.harness import DISCRETE, RandomMultiAgentEnv, build, prepare
 
@@ -86,7 +86,7 @@ def test_multi_agent_windows_are_the_agents_own_past(stop, config_class, buffer,
         num_items=64, n_step=1, gamma=0.9, beta=0.4, sample_episodes=True
     )
     assert max(sampled.runs.length) == 4
-    module = attention_module(algo.get_module("p0"), "p0")
+    module = inspect_module(algo.get_module("p0"))
     beyond = 0
     for windows in run_windows(sampled.runs, module):
         obs, _, tags = (x.numpy() for x in unpack_tokens(torch.from_numpy(windows), (3,), 0))

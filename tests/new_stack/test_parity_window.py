@@ -10,7 +10,7 @@ from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core.columns import Columns
 
 from rllib_attention.encoder.packed_window import unpack_tokens
-from rllib_attention.new_stack.connectors.attention_module import attention_module
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
 from tests.harness import DISCRETE, IMAGE, PARITY, build, prepare
 from tests.pair import window_mismatch
 
@@ -130,7 +130,7 @@ def test_runs_give_what_windows_give(stop, name):
     for _ in range(2):
         algo.train()
     batch = replayed(algo)
-    module = attention_module(algo.learner_group._learner.module)
+    module = inspect_module(algo.learner_group._learner.module["default_policy"])
     for column in (Columns.OBS, Columns.NEXT_OBS):
         stream = batch[column]
         size = stream.shape[-1]

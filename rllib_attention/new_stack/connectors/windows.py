@@ -1,7 +1,7 @@
 """The learner piece of the window path: replayed runs, or a window for each step.
 
 Shapes: B transitions, T time, C context, K tokens in a row, P packed token, S steps of all runs,
-F previous-action and -reward features.
+A size of a step's stacked previous actions and rewards.
 """
 
 from typing import Any
@@ -26,10 +26,12 @@ from rllib_attention.encoder.packed_window import pack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.new_stack.connectors.attention_module import (
     AttentionModule,
-    as_rows,
-    attention_module,
-    batch_key,
     episodes_with_attention,
+    find_attention,
+)
+from rllib_attention.new_stack.connectors.batch_items import (
+    as_rows,
+    batch_key,
     replace_batch_items,
     run_pieces,
 )
@@ -80,9 +82,11 @@ class AddWindowsToTrainBatch(ConnectorV2):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Builds the columns. See the class docstring."""
-        if episodes and all(isinstance(episode, SampledRuns) for episode in episodes):
-            for sampled in episodes:
-                _add_runs(batch, sampled, attention_module(rl_module, sampled.module_id))
+        known = find_attention(rl_module)
+        sampled = [episode for episode in episodes if isinstance(episode, SampledRuns)]
+        for runs in sampled:
+            _add_runs(batch, runs, known.get(runs.module_id))
+        if sampled:
             return batch
         batch = run_pieces(
             self._pieces,
@@ -93,8 +97,8 @@ class AddWindowsToTrainBatch(ConnectorV2):
             shared_data=shared_data,
             **kwargs,
         )
-        found = episodes_with_attention(self, episodes, rl_module)
-        windows = [(episode, *fragment_windows(episode, module)) for episode, module in found]
+        found = episodes_with_attention(self, episodes, known)
+        windows = [(e, *fragment_windows(_checked(e), module)) for e, module in found]
         replace_batch_items(batch, Columns.OBS, [(e, as_rows(obs)) for e, obs, _ in windows])
         replace_batch_items(batch, Columns.NEXT_OBS, [(e, as_rows(obs)) for e, _, obs in windows])
         return batch
@@ -118,6 +122,17 @@ def _add_runs(batch: dict[str, Any], sampled: SampledRuns, module: AttentionModu
         batch.setdefault(name, {}).setdefault(batch_key(sampled), [rows])
 
 
+def _checked(episode: SingleAgentEpisode) -> SingleAgentEpisode:
+    """Raises for what RLlib's own replay buffers sample: it has no past."""
+    if {"n_step", "weights"} <= set(episode.extra_model_outputs):
+        raise ValueError(
+            "A replayed transition has no past: its buffer was not upgraded, because "
+            "`config.callbacks(on_algorithm_init=...)` was set after `use_attention`. Call "
+            "`use_attention(config)` last: it keeps your callbacks."
+        )
+    return episode
+
+
 def run_streams(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np.ndarray]:
     """Returns the streams of tokens of replayed runs and of their next observations.
 
@@ -138,7 +153,7 @@ def run_streams(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np
             f"A batch of replayed runs must hold at most {MAX_ROWS} transitions, got {num_rows}. "
             "Use `config.training(train_batch_size_per_learner=...)`."
         )
-    features = _features(runs, module.prev_inputs)
+    obs, prev = module.observation(runs.obs), _stacked(runs, module.prev_inputs)
     before = [np.minimum(runs.num_past + ahead, context) for ahead in (0, runs.n_step)]
     slots = -(-num_rows // runs.run_len)
     most = slots * (context + min(runs.run_len, num_rows) + int(runs.n_step.max()))
@@ -150,7 +165,7 @@ def run_streams(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np
         tags = stream_tags(num_context, runs.length, row_size, is_next=ahead is runs.n_step)
         steps = np.zeros(len(tags), at.dtype)  # padding repeats the first
         steps[: len(at)] = at
-        tokens = pack_tokens(runs.obs[steps], features[steps], tags)
+        tokens = pack_tokens(obs[steps], prev[steps], tags)
         streams.append(tokens.reshape(num_rows, row_size, -1))
     return streams[0], streams[1]
 
@@ -165,13 +180,13 @@ def run_windows(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np
     Returns:
         `obs` and `next_obs`, (B, C + 1, P) each.
     """
-    features = _features(runs, module.prev_inputs)
+    obs, prev = module.observation(runs.obs), _stacked(runs, module.prev_inputs)
     at, start = runs.transitions, np.repeat(runs.start, runs.length)
     ahead = np.repeat(runs.n_step, runs.length)
     context = module.attention.context_len
     return (
-        _windows(runs.obs, features, at, start, context),
-        _windows(runs.obs, features, at + ahead, start, context),
+        _windows(obs, prev, at, start, context),
+        _windows(obs, prev, at + ahead, start, context),
     )
 
 
@@ -189,22 +204,23 @@ def fragment_windows(
     """
     # One step more than the fragment has actions: the last observation.
     inputs = fragment_inputs(episode, module, len(episode) + 1)
+    prev = module.prev_inputs.stack(inputs.rows) if module.prev_inputs.size else inputs.rows
     at = inputs.num_past + np.arange(len(episode))
     start, context = np.zeros_like(at), module.attention.context_len
     return (
-        _windows(inputs.obs, inputs.features, at, start, context),
-        _windows(inputs.obs, inputs.features, at + 1, start, context),
+        _windows(inputs.obs, prev, at, start, context),
+        _windows(inputs.obs, prev, at + 1, start, context),
     )
 
 
 def _windows(
-    obs: np.ndarray, features: np.ndarray, at: np.ndarray, start: np.ndarray, context: int
+    obs: np.ndarray, prev: np.ndarray, at: np.ndarray, start: np.ndarray, context: int
 ) -> np.ndarray:
     """Returns the windows that end at steps `at` and reach back to `start` at most, (B, C + 1, P).
 
     Args:
         obs: (S, *obs).
-        features: (S, F).
+        prev: Stacked previous actions and rewards, (S, A).
         at: (B,).
         start: (B,).
         context: Steps C before the last one of each window.
@@ -213,20 +229,20 @@ def _windows(
     is_real = steps >= start[:, None]
     steps = np.where(is_real, steps, at[:, None]).ravel()
     # Padding shows no step: what is masked should not be there at all.
-    tokens = pack_tokens(obs[steps], features[steps], is_real.ravel())
+    tokens = pack_tokens(obs[steps], prev[steps], is_real.ravel())
     tokens[~is_real.ravel()] = 0
     return tokens.reshape(len(at), context + 1, -1)
 
 
-def _features(runs: RunSteps, prev: PrevInputs) -> np.ndarray:
-    """Returns the previous actions and rewards of all steps, (S, F)."""
+def _stacked(runs: RunSteps, prev: PrevInputs) -> np.ndarray:
+    """Returns the stacked previous actions and rewards of all steps, (S, A)."""
     num_steps = len(runs.rewards)
-    features = prev.sequence(runs.actions, runs.rewards, 0, num_steps)
-    if prev.size:
-        # Nothing reaches back from one run into the one that lies before it.
-        actions = np.repeat(np.arange(prev.num_actions), prev.action_size)
-        reach = np.concatenate((actions, np.arange(prev.num_rewards))) + 1
-        size = runs.num_past + runs.length + runs.n_step
-        step = np.arange(num_steps) - np.repeat(runs.start, size)
-        features[step[:, None] < reach] = 0.0
-    return features
+    if not prev.size:
+        return np.zeros((num_steps, 0), np.float32)
+    rows = prev.rows(runs.actions, runs.rewards, num_steps)
+    # How far back each of a step's rows lies. None reaches from one run into the one before it.
+    back = np.arange(prev.depth, 0, -1)
+    step = np.arange(num_steps) - np.repeat(runs.start, runs.size)
+    reached = rows[np.maximum(np.arange(num_steps)[:, None] - back, 0)]
+    reached[step[:, None] < back] = prev.none
+    return prev.stack(reached)[:, 0]

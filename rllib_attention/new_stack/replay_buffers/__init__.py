@@ -11,6 +11,10 @@ from rllib_attention.new_stack.replay_buffers.offline import (
     OfflineChunkBuffer,
     OfflineHistoryBuffer,
 )
+from rllib_attention.new_stack.replay_buffers.run_length import (
+    check_run_length,
+    run_length_that_pays,
+)
 from rllib_attention.new_stack.replay_buffers.sampled_runs import SampledRuns
 from rllib_attention.new_stack.replay_buffers.upgrade import upgrade_replay_buffer
 
@@ -23,5 +27,7 @@ __all__ = [
     "OfflineHistoryBuffer",
     "SampledRuns",
     "check_replay_config",
+    "check_run_length",
+    "run_length_that_pays",
     "upgrade_replay_buffer",
 ]

@@ -47,10 +47,14 @@ class RunSteps:
     run_len: int
 
     @property
+    def size(self) -> np.ndarray:
+        """The number of each run's steps, (R,)."""
+        return self.num_past + self.length + self.n_step
+
+    @property
     def start(self) -> np.ndarray:
         """The index of each run's first step, (R,)."""
-        size = self.num_past + self.length + self.n_step
-        return size.cumsum() - size
+        return self.size.cumsum() - self.size
 
     @property
     def transitions(self) -> np.ndarray:
