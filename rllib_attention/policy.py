@@ -11,21 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
-import numpy as np
 import torch
-import tree
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.env_to_module import PrevActionsPrevRewards
-from ray.rllib.connectors.module_to_env import NormalizeAndClipActions
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
 from ray.rllib.utils.spaces.space_utils import (
-    get_base_struct_from_space,
-    normalize_action,
     unbatch,
 )
 
@@ -33,6 +28,7 @@ from rllib_attention.config import AttentionConfig
 from rllib_attention.dispatch import use_attention
 from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.policy_parts import PolicyParts, load_parts, module_parts
+from rllib_attention.new_stack.policy_spaces import PolicySpaces
 from rllib_attention.new_stack.sessions import Session, Taken
 
 
@@ -101,12 +97,7 @@ class AttentionPolicy:
         self._reads_rewards = bool(parts.attention.attention.prev_rewards) or any(
             piece.n_prev_rewards for piece in parts.env_to_module[PrevActionsPrevRewards]
         )
-        self._normalizes = any(
-            piece.normalize_actions for piece in parts.module_to_env[NormalizeAndClipActions]
-        )
-        self._obs_struct = get_base_struct_from_space(self.observation_space)
-        self._obs_shapes = [space.shape for space in tree.flatten(self._obs_struct)]
-        self._action_struct = get_base_struct_from_space(self.action_space)
+        self._spaces = PolicySpaces(parts)
         self._sessions: dict[Hashable, Session] = {}
         self._last: _Decision | None = None
         self._random = torch.Generator()
@@ -170,22 +161,23 @@ class AttentionPolicy:
         Args:
             session: Its name; None is that of the session of a plain `act(obs)`.
             history: What happened in the episode before: (observation, action, reward) of each
-                step from its start on, actions as `act` returns them. The last steps that the
-                context holds are enough.
+                step, actions as `act` returns them. The last steps that the context holds are
+                enough. (An action that was clipped for the environment counts as clipped, while
+                the sessions of this policy remember it as it was computed.)
 
         Raises:
             ValueError: If an observation does not fit.
         """
         steps = list(history)
         for obs, _, _ in steps:
-            self._check(session, obs)
+            self._spaces.check(session, obs)
         self._forget(session)
         self._last = None
         opened = Session(self._parts)
         for obs, action, reward in steps:
             opened.observe(obs, opened.taken)
             self._observe([opened], explore=False)
-            opened.taken = Taken(self._as_computed(action), float(reward))
+            opened.taken = Taken(self._spaces.computed(action), float(reward))
         self._sessions[session] = opened
 
     def close(self, session: Hashable = None) -> None:
@@ -240,7 +232,7 @@ class AttentionPolicy:
             ValueError: If an observation does not fit, a needed reward is missing, or there is an
                 action or reward of a session that has no step before.
         """
-        if not self._names_sessions(obs):
+        if not self._spaces.names_sessions(obs):
             prev_action = {} if prev_action is None else {None: prev_action}
             prev_reward = {} if prev_reward is None else {None: prev_reward}
             return self._act({None: obs}, prev_action, prev_reward, explore, single=True)[None]
@@ -253,8 +245,8 @@ class AttentionPolicy:
             A number, or {session: number} if `act` was given sessions.
 
         Raises:
-            ValueError: If the module has no critic, or nothing was decided since the last `reset` or
-                `close`.
+            ValueError: If the module has no critic, or nothing was decided since the last `reset`
+                or `close`.
         """
         last = self._decided()
         if not isinstance(self.module.unwrapped(), ValueFunctionAPI):
@@ -301,7 +293,7 @@ class AttentionPolicy:
             return {}
         sessions, taken = [], []
         for name, observation in obs.items():
-            self._check(name, observation)
+            self._spaces.check(name, observation)
             session = self._sessions.get(name) or Session(self._parts)
             taken.append(self._taken(name, session, actions.get(name), rewards.get(name)))
             sessions.append(session)
@@ -377,20 +369,8 @@ class AttentionPolicy:
                 f"The module reads previous rewards, but that of session {name!r} is missing. "
                 "Fix: `act(obs, prev_reward=...)`, with {session: reward} for several sessions."
             )
-        computed = known.action if action is None else self._as_computed(action)
+        computed = known.action if action is None else self._spaces.computed(action)
         return Taken(computed, None if reward is None else float(reward))
-
-    def _as_computed(self, action: Any) -> Any:
-        """Turns an action for the environment into one of the module's distribution."""
-        struct = self._action_struct
-        arrays = tree.map_structure_up_to(struct, np.asarray, action)
-        return normalize_action(arrays, struct) if self._normalizes else arrays
-
-    def _names_sessions(self, obs: Any) -> bool:
-        """Returns whether a dict holds observations by session, rather than being one."""
-        space = self.observation_space
-        is_observation = isinstance(space, gym.spaces.Dict) and isinstance(obs, Mapping)
-        return isinstance(obs, Mapping) and not (is_observation and set(obs) == set(space.spaces))
 
     def _check_names(self, obs: Mapping, given: Any, what: str) -> None:
         if isinstance(given, Mapping) and given.keys() <= obs.keys():
@@ -399,22 +379,6 @@ class AttentionPolicy:
             f"`{what}` expects {{session: ...}} with sessions of this call, {list(obs)[:5]}, got "
             f"{list(given)[:5] if isinstance(given, Mapping) else given!r}. Fix: "
             f"`act({{session: obs}}, {what}={{session: ...}})`."
-        )
-
-    def _check(self, name: Hashable, obs: Any) -> None:
-        """Raises if an observation has not the space's structure and shapes."""
-        try:
-            leaves = tree.flatten_up_to(self._obs_struct, obs)
-            shapes = [np.shape(leaf) for leaf in leaves]
-        except (TypeError, ValueError):
-            shapes = None
-        if shapes == self._obs_shapes:
-            return
-        got = type(obs).__name__ if shapes is None else ", ".join(map(str, shapes))
-        raise ValueError(
-            f"`act` expects an observation of {self.observation_space}, got {got} in session "
-            f"{name!r}. Fix: `act(obs)` with one observation, without a batch dimension, or "
-            "`act({session: obs})`."
         )
 
     def _forget(self, name: Hashable) -> None:
