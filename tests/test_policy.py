@@ -214,9 +214,7 @@ def test_it_acts_from_cached_keys_and_values(monkeypatch):
     steps = random_steps(10, 0, policy)
     rebuilt = []
     rebuild = RolloutCache._rebuild
-    monkeypatch.setattr(
-        RolloutCache, "_rebuild", lambda *args: rebuilt.append(1) or rebuild(*args)
-    )
+    monkeypatch.setattr(RolloutCache, "_rebuild", lambda *args: rebuilt.append(1) or rebuild(*args))
     replayed(policy, steps)
     assert not rebuilt
     replayed(policy, steps, start=5)
@@ -298,7 +296,9 @@ assert not ray.is_initialized()
 
 def test_a_checkpoint_acts_in_a_process_without_ray_running(stop, tmp_path):
     actions = Box(-1.0, 1.0, (1,), np.float32)
-    algo = stop(config_of(with_pieces(PPOConfig(), Filter), VECTOR, actions, SMALL).build_algo())
+    algo = stop(
+        config_of(with_pieces(PPOConfig(), MeanStdFilter), VECTOR, actions, SMALL).build_algo()
+    )
     algo.env_runner.sample(num_timesteps=20)
     algo.save_to_path(tmp_path / "checkpoint")
     steps = played_by(algo)
@@ -306,10 +306,6 @@ def test_a_checkpoint_acts_in_a_process_without_ray_running(stop, tmp_path):
     command = [sys.executable, "-c", RESTORE, tmp_path / "checkpoint", tmp_path / "steps.npz"]
     result = subprocess.run(command, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
-
-
-class Filter(MeanStdFilter):
-    """RLlib's filter by another name."""
 
 
 def test_a_module_alone_acts_as_in_its_policy(tmp_path):
