@@ -149,7 +149,7 @@ def module_parts(rl_module: RLModule, module_id: str | None) -> PolicyParts:
     module = modules[chosen]
     spaces = {INPUT_ENV_SINGLE_SPACES: (module.observation_space, module.action_space)}
     config = AlgorithmConfig().env_runners(
-        env_to_module_connector=AppendPieces(None, AddRolloutContext)
+        env_to_module_connector=AppendPieces(None, (AddRolloutContext,))
     )
     return PolicyParts(
         chosen,
