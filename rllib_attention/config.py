@@ -14,7 +14,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-Position = Literal["rotary", "relative", "none"]
+Position = Literal["recency", "rotary", "relative", "none"]
+_ROTARY = ("recency", "rotary")
 Gate = Literal["residual", "gru"]
 
 # Steps of a training chunk where nothing says how many.
@@ -73,7 +74,8 @@ class AttentionConfig:
         ffn_dim: Hidden width of each block's feed-forward part. 0 leaves that part out.
         head_dim: Width of one attention head. None means `dim // num_heads`.
         position: How attention knows the distance between two steps: `"rotary"` turns queries
-            and keys, `"relative"` adds Transformer-XL's learned terms, `"none"` is blind to it.
+            and keys, `"recency"` does so too and lets scores fall with the distance in all heads
+            but the last, `"relative"` adds Transformer-XL's learned terms, `"none"` is blind to it.
         gate: How a block's output joins its input: `"residual"` adds it (O = H + C), `"gru"`
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
@@ -277,7 +279,7 @@ class AttentionConfig:
                 f"`use_attention(config, dim={self._next_dim()}, num_heads={self.num_heads})` "
                 "or by setting head_dim."
             )
-        if self.position == "rotary" and self.head_size % 2:
+        if self.position in _ROTARY and self.head_size % 2:
             raise ValueError(self._odd_head_message())
         if self.gate == "residual" and self.gate_bias != _DEFAULT_GATE_BIAS:
             raise ValueError(
@@ -287,7 +289,7 @@ class AttentionConfig:
             )
 
     def _odd_head_message(self) -> str:
-        rule = "must be even with position='rotary' (it turns pairs of numbers), got"
+        rule = f"must be even with position={self.position!r} (it turns pairs of numbers), got"
         if self.head_dim is not None:
             return (
                 f"AttentionConfig.head_dim {rule} {self.head_dim}. Mend it with "
@@ -301,7 +303,7 @@ class AttentionConfig:
 
     def _next_dim(self) -> int:
         """Return the smallest `dim` above this one that splits into valid heads."""
-        step = self.num_heads * (2 if self.position == "rotary" else 1)
+        step = self.num_heads * (2 if self.position in _ROTARY else 1)
         return (self.dim // step + 1) * step
 
 

@@ -6,7 +6,12 @@ from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import GRUGate, ResidualGate
 from rllib_attention.nn.kv_cache import KVCache, StepIndex
 from rllib_attention.nn.layout import AttentionMask, BlockedMask, PackedLayout, row_mask
-from rllib_attention.nn.positions import NoPosition, RelativePosition, RotaryPosition
+from rllib_attention.nn.positions import (
+    NoPosition,
+    RecencyPosition,
+    RelativePosition,
+    RotaryPosition,
+)
 from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
 
@@ -20,6 +25,7 @@ __all__ = [
     "MultiHeadAttention",
     "NoPosition",
     "PackedLayout",
+    "RecencyPosition",
     "RelativePosition",
     "ResidualGate",
     "RotaryPosition",

@@ -32,7 +32,7 @@ class Transformer(nn.Module):
         head_size: Size E of one head.
         window: Time steps W that each layer attends to, the current one included.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
-        position: "rotary", "relative" or "none".
+        position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
         dropout: Probability of dropping an attention weight.

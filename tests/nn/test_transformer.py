@@ -16,7 +16,12 @@ OPTIONS = [
         "window": window,
         "ffn_dim": ffn_dim,
     }
-    for position, gate in [("rotary", "residual"), ("relative", "gru"), ("none", "residual")]
+    for position, gate in [
+        ("rotary", "residual"),
+        ("recency", "residual"),
+        ("relative", "gru"),
+        ("none", "residual"),
+    ]
     for num_layers, window in [(1, 1), (1, 6), (2, 4), (3, 3), (2, 40)]
     for ffn_dim in (0, 8)
 ]
@@ -108,7 +113,7 @@ def run_cached(model, x, starts, clock=1_000_000):
     return torch.stack(steps, dim=1)
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
 def test_receptive_field_is_exact(position):
     """Output t depends on inputs t-C … t, on each of them, and on nothing else."""
     num_layers, window, size = 2, 3, 12
@@ -142,7 +147,7 @@ def test_shifting_the_clock_changes_nothing():
     torch.testing.assert_close(early, late, atol=1e-6, rtol=1e-6)
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
 def test_training_after_inference_mode(position):
     """What is kept between passes must serve autograd too, whichever pass came first."""
     model = build(position=position, num_layers=2, window=7)
@@ -157,7 +162,7 @@ def test_training_after_inference_mode(position):
     assert gradient(out, valid, x).abs().sum() > 0
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
 def test_autocast(position):
     """Kernels run in bfloat16, gradients come back in float32; 8 bits of mantissa are 1%."""
     model = build(position=position, num_layers=2, window=4)
