@@ -48,7 +48,7 @@ def __getattr__(name: str) -> Any:
     if not _HAS_RAY:
         raise ImportError(
             f"rllib_attention.{name} needs Ray, which is not installed. "
-            f'Mend it with `pip install "{RAY_REQUIREMENT}"`.'
+            f'Fix: `pip install "{RAY_REQUIREMENT}"`.'
         )
     value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
     globals()[name] = value  # the next access does not come here

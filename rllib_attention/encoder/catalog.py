@@ -163,14 +163,26 @@ def _check_observation_space(space: gym.Space) -> None:
     """Raises if RLlib has no tokenizer for a space."""
     if isinstance(space, gym.spaces.Box) and len(space.shape) in (1, 3):
         return
-    mend = (
-        "Put RLlib's FlattenObservations in front: "
-        "`config.env_runners(env_to_module_connector=lambda env, spaces, device: "
-        "FlattenObservations())` (with `multi_agent=True` in multi-agent set-ups), "
-    )
     if isinstance(space, gym.spaces.Box):
-        mend = "Reshape it in an environment wrapper, "
+        fix = "Reshape it in an environment wrapper"
+    elif _flattens(space):
+        fix = (
+            "Put RLlib's FlattenObservations in front: "
+            "`config.env_runners(env_to_module_connector=lambda env, spaces, device: "
+            "FlattenObservations())` (with `multi_agent=True` in multi-agent set-ups)"
+        )
+    else:
+        fix = "Encode it as such a Box in an environment wrapper"
     raise ValueError(
         f"Attention needs observations that RLlib can tokenize, Box of 1 or 3 dimensions, got "
-        f"{space}. {mend}or override `get_tokenizer_config` in a catalog of your own."
+        f"{space}. Fix: {fix}, or override `get_tokenizer_config` in a catalog of your own."
     )
+
+
+def _flattens(space: gym.Space) -> bool:
+    """Returns whether RLlib's FlattenObservations makes a vector of a space."""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.values() if isinstance(space, gym.spaces.Dict) else space
+        return all(map(_flattens, parts))
+    plain = gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary
+    return isinstance(space, plain)

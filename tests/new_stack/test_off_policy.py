@@ -15,7 +15,7 @@ from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
 from rllib_attention import use_attention
 from rllib_attention.encoder.packed_window import unpack_window
-from rllib_attention.new_stack.connectors.attention_module import attention_module
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
 from rllib_attention.new_stack.connectors.windows import transition_windows
 from tests.harness import DISCRETE, RandomMultiAgentEnv, build, prepare
 
@@ -85,7 +85,7 @@ def test_multi_agent_windows_are_the_agents_own_past(stop, config_class, buffer,
     sampled = algo.local_replay_buffer.sample(
         num_items=32, n_step=1, gamma=0.9, beta=0.4, sample_episodes=True
     )
-    module = attention_module(algo.get_module("p0"), "p0")
+    module = inspect_module(algo.get_module("p0"))
     beyond = 0
     for episode in sampled:
         for windows in transition_windows(episode, module):

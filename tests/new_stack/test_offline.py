@@ -1,6 +1,5 @@
 """BC, MARWIL, CQL and IQL on recorded episodes: their true past, and whether they use it."""
 
-import re
 from collections.abc import Iterator
 
 import msgpack
@@ -27,12 +26,11 @@ from ray.rllib.utils import unflatten_dict
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
 from rllib_attention import AttentionConfig, use_attention
-from rllib_attention.encoder.encoder import CONTEXT
-from rllib_attention.encoder.encoder import LENGTH as VALID
-from rllib_attention.new_stack.offline import OfflineChunkBuffer
-from rllib_attention.new_stack.replay_buffers import OfflineHistoryBuffer
+from rllib_attention.encoder.inputs import ChunkContext, unnested
+from rllib_attention.new_stack.replay_buffers import OfflineChunkBuffer, OfflineHistoryBuffer
 from tests import memory_env
 from tests.memory_env import DELAY, LENGTH, ExpertActions, RepeatPast, answer
+from tests.refusal import refuses
 
 # Ray's workers do not have the tests' folder on their path.
 ray.cloudpickle.register_pickle_by_value(memory_env)
@@ -105,12 +103,12 @@ def test_chunks_have_their_true_context(name):
     use_attention(config, ATTENTION)
     batch = prelearn(config, marked_episodes([12, 7, 20]))
     obs, mask = batch[Columns.OBS][..., 0], batch[Columns.LOSS_MASK]
-    state = batch[Columns.STATE_IN]
-    state = state.get("critic", state)  # MARWIL computes values
+    state = ChunkContext.from_state(unnested(batch[Columns.STATE_IN]))
     assert obs.shape[1:] == (config.model_config["max_seq_len"],)
     assert len(np.unique(obs[:, 0])) > 3
-    for row, context, (past, steps), loss in zip(
-        obs, state[CONTEXT][..., 0], state[VALID], mask, strict=True
+    lengths = (state.context_length, state.chunk_length)
+    for row, context, past, steps, loss in zip(
+        obs, state.context[..., 0], *lengths, mask, strict=True
     ):
         assert past == min(row[0] % 100, CONTEXT_LEN)
         assert true_past(context, row[0], CONTEXT_LEN)
@@ -246,6 +244,15 @@ def test_a_sweep_gets_its_longest_history():
     assert config.prelearner_buffer_kwargs == {"capacity": 7, "history_len": 16}
 
 
+def test_a_second_try_with_a_longer_window():
+    """What a refused call would have set must not be taken for the user's setting."""
+    config = offline_config(CQLConfig).training(n_step=3)
+    with refuses(config, ValueError, "`n_step` must be 1"):
+        use_attention(config, window=4)
+    use_attention(config.training(n_step=1), num_layers=1, window=33)
+    assert config.prelearner_buffer_kwargs == {"history_len": 32}
+
+
 def test_own_buffers_stay():
     class MyChunkBuffer(EpisodeReplayBuffer):
         pass
@@ -295,7 +302,7 @@ def test_online_algorithms_keep_their_offline_settings():
     ],
 )
 def test_what_cannot_work_is_refused(config, message):
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with refuses(config, ValueError, message):
         use_attention(config, ATTENTION)
 
 

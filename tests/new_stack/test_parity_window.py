@@ -10,7 +10,7 @@ from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core.columns import Columns
 
 from rllib_attention.encoder.packed_window import pack_window, unpack_window
-from rllib_attention.new_stack.connectors.attention_module import attention_module
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
 from rllib_attention.new_stack.connectors.windows import transition_windows
 from tests.harness import DISCRETE, IMAGE, PARITY, build, prepare
 from tests.pair import window_mismatch
@@ -100,7 +100,7 @@ def test_images_stay_uint8(stop):
     [episode, *_] = algo.local_replay_buffer.sample(
         num_items=1, n_step=1, gamma=0.9, beta=0.4, sample_episodes=True
     )
-    windows, _ = transition_windows(episode, attention_module(algo.get_module()))
+    windows, _ = transition_windows(episode, inspect_module(algo.get_module()))
     assert windows.dtype == np.uint8
     assert windows.shape == (1, 3, 42 * 42 * 3 + 4 + 1)
 

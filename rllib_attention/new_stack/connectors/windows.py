@@ -22,14 +22,17 @@ from ray.rllib.utils.typing import EpisodeType
 from rllib_attention.encoder.packed_window import pack_window
 from rllib_attention.new_stack.connectors.attention_module import (
     AttentionModule,
-    as_rows,
     episodes_with_attention,
+    find_attention,
+)
+from rllib_attention.new_stack.connectors.batch_items import (
+    as_rows,
     replace_batch_items,
     run_pieces,
 )
 from rllib_attention.new_stack.connectors.step_inputs import (
     StepInputs,
-    as_array,
+    as_batch,
     fragment_inputs,
     stretches,
 )
@@ -88,7 +91,7 @@ class AddWindowsToTrainBatch(ConnectorV2):
             shared_data=shared_data,
             **kwargs,
         )
-        found = episodes_with_attention(self, episodes, rl_module)
+        found = episodes_with_attention(self, episodes, find_attention(rl_module))
         windows = [(episode, *transition_windows(episode, module)) for episode, module in found]
         replace_batch_items(batch, Columns.OBS, [(e, as_rows(obs)) for e, obs, _ in windows])
         replace_batch_items(batch, Columns.NEXT_OBS, [(e, as_rows(obs)) for e, _, obs in windows])
@@ -110,8 +113,10 @@ def transition_windows(
     context, num_steps = module.attention.context_len, len(episode)
     inputs, span = _inputs_around(episode, module)
     padded = inputs.padded(max(context, inputs.num_past))
+    prev = module.prev_inputs
+    stacked = prev.stack(padded.rows) if prev.size else padded.rows
     valid = np.arange(len(padded.obs)) >= padded.num_past - inputs.num_past
-    packed = pack_window(padded.obs, padded.features, valid)
+    packed = pack_window(padded.obs, stacked, valid)
     at = padded.num_past + np.arange(num_steps) - context
     return stretches(packed, at, context + 1), stretches(packed, at + span, context + 1)
 
@@ -129,10 +134,11 @@ def _inputs_around(episode: SingleAgentEpisode, module: AttentionModule) -> tupl
         # One step more than the fragment has actions: the last observation.
         return fragment_inputs(episode, module, len(episode) + 1), 1
     past = history["num_history"]
-    obs = as_array(history["obs"])
+    obs = module.observation(as_batch(history["obs"]))
     prev = module.prev_inputs
     # The oldest steps only serve as previous actions and rewards of the next.
     skip = max(0, past - module.attention.context_len)
-    features = prev.sequence(history["actions"], history["rewards"], skip, len(obs) - skip)
+    rows = prev.rows(history["actions"], history["rewards"], len(obs) - 1)
+    rows = prev.padded(rows, max(0, prev.depth - 1) + len(obs) - skip)
     span = len(obs) - 1 - past  # env steps between the first and the last observation
-    return StepInputs(obs[skip:], features, past - skip), span - len(episode) + 1
+    return StepInputs(obs[skip:], rows, past - skip), span - len(episode) + 1

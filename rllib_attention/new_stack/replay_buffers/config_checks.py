@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ray.rllib.algorithms.cql import CQLConfig
-
 from rllib_attention.new_stack.replay_buffers.upgrade import UPGRADES
 
 _ACCEPTED = tuple(buffer_class.__name__ for buffer_class in UPGRADES)
@@ -19,8 +17,7 @@ def check_replay_config(
     """Checks that an algorithm's replay buffer can serve histories, and serves right ones.
 
     For algorithms that replay what they sampled themselves (DQN, SAC, TQC). Offline algorithms
-    never sample from their `replay_buffer_config`; CQL's default, which names an old API stack
-    buffer, is therefore accepted.
+    never sample from their `replay_buffer_config`, whatever it says.
 
     Args:
         replay_buffer_config: `config.replay_buffer_config`.
@@ -34,8 +31,6 @@ def check_replay_config(
             a tuple `(low, high)` with `1 <= low < high`; or if it may exceed 1 with
             `"EpisodeReplayBuffer"`.
     """
-    if replay_buffer_config == CQLConfig().replay_buffer_config:
-        return
     buffer_type = _checked_type(replay_buffer_config.get("type"), multi_agent)
     _check_replay_mode(replay_buffer_config.get("replay_mode", "independent"))
     if "Prioritized" in buffer_type:

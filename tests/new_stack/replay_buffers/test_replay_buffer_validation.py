@@ -3,7 +3,6 @@
 import re
 
 import pytest
-from ray.rllib.algorithms.cql import CQLConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.dreamerv3 import DreamerV3Config
 from ray.rllib.algorithms.sac import SACConfig
@@ -22,7 +21,7 @@ USE_PRIORITISED = (
 )
 
 
-@pytest.mark.parametrize("config_class", [DQNConfig, SACConfig, TQCConfig, CQLConfig])
+@pytest.mark.parametrize("config_class", [DQNConfig, SACConfig, TQCConfig])
 def test_rllibs_defaults_pass(config_class):
     config = config_class()
     check_replay_config(config.replay_buffer_config, config.n_step)
