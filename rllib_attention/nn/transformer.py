@@ -75,6 +75,9 @@ class Transformer(nn.Module):
         # To torch, the items of a list are modules of any kind.
         self.blocks = cast("Sequence[Block]", blocks)
         self.norm = nn.LayerNorm(dim)
+        # Outputs of norm 1 at first, not of √D: RLlib's heads start with weights of usual size, and
+        # an initial policy that is far from uniform explores badly.
+        nn.init.constant_(self.norm.weight, dim**-0.5)
 
     def forward(self, tokens: Tensor, layout: PackedLayout, *, dropout: bool = False) -> Tensor:
         """Runs packed tokens: no work on padding, cost linear in tokens and window.

@@ -128,6 +128,14 @@ def test_receptive_field_is_exact(position):
         assert touched.nonzero().squeeze(1).tolist() == list(range(first, t + 1))
 
 
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_fresh_outputs_have_norm_one(num_layers):
+    model = build(num_layers=num_layers, window=4)
+    x, valid, _ = ragged_rows(model)
+    out = model.forward_rows(x, valid, STEPS)
+    torch.testing.assert_close(out.norm(dim=-1), torch.ones(ROWS, STEPS), atol=1e-3, rtol=0)
+
+
 def test_rows_do_not_see_each_other():
     model = build(num_layers=2, window=4)
     x, valid, _ = ragged_rows(model)
