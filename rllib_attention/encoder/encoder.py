@@ -22,7 +22,8 @@ from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.chunk_checks import check_chunks, rows_by_hand
 from rllib_attention.encoder.embedding import Embedding
 from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
-from rllib_attention.encoder.packed_window import unpack_window
+from rllib_attention.encoder.packed_runs import read_runs
+from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import RolloutCache
 from rllib_attention.nn import PackedLayout, Transformer
@@ -218,11 +219,18 @@ class AttentionEncoder(TorchModel, Encoder):
         return ChunkContext(rows[:, num_rows - context :], length, prev=prev).to_state()
 
     def _forward_windows(self, packed: Tensor, dropout: bool) -> Tensor:
-        """Packed windows (B, C + 1, P) → (B, D)."""
-        obs, prev, valid = unpack_window(packed, self._obs_shape, self.prev_inputs.size)
-        shape = obs.shape[:2]
-        tokens = self.embedding(obs.flatten(0, 1), prev.flatten(0, 1)).unflatten(0, shape)
-        return self.transformer.forward_rows(tokens, valid, 1, dropout=dropout).squeeze(1)
+        """Packed windows (B, C + 1, P), or a stream of runs in rows (B, K, P) → (B, D)."""
+        obs, prev, tags = unpack_tokens(packed, self._obs_shape, self.prev_inputs.size)
+        runs = read_runs(packed, tags)
+        obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
+        if runs is None:
+            tokens = self.embedding(obs, prev).unflatten(0, tags.shape)
+            rows = self.transformer.forward_rows(tokens, tags > 0, 1, dropout=dropout)
+            return rows.squeeze(1)
+        if runs.tokens is not None:
+            obs, prev = obs[runs.tokens], prev[runs.tokens]
+        out = self.transformer(self.embedding(obs, prev), runs.packed, dropout=dropout)
+        return out if runs.outputs is None else out[runs.outputs]
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:
