@@ -33,7 +33,7 @@ class Transformer(nn.Module):
         head_size: Size E of one head.
         window: Time steps W that each layer attends to, the current one included.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
-        position: "rotary", "relative" or "none".
+        position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
         dropout: Probability of dropping an attention weight.
@@ -82,6 +82,9 @@ class Transformer(nn.Module):
         # To torch, the items of a list are modules of any kind.
         self.blocks = cast("Sequence[Block]", blocks)
         self.norm = nn.LayerNorm(dim)
+        # Outputs of norm 1 at first, not of √D: RLlib's heads start with weights of usual size, and
+        # an initial policy that is far from uniform explores badly.
+        nn.init.constant_(self.norm.weight, dim**-0.5)
 
     def forward(self, tokens: Tensor, layout: PackedLayout, *, dropout: bool = False) -> Tensor:
         """Runs packed tokens: no work on padding, cost linear in tokens and window.
