@@ -18,8 +18,8 @@ from rllib_attention.new_stack.summary import log_summary
 class PrepareAlgorithm:
     """RLlib's callback `on_algorithm_init` of `use_attention`.
 
-    It checks the final config, gives the replay buffer its histories (RLlib accepts replay buffers
-    by a few literal names only, hence here), and says what was built.
+    It checks the final config, lets the replay buffer sample runs with their past (RLlib accepts
+    replay buffers by a few literal names only, hence here), and says what was built.
 
     Attributes:
         module_ids: The modules that were to get attention; None for all.
@@ -60,5 +60,10 @@ def _upgrade_replay(algorithm: Algorithm) -> None:
         return
     buffer = getattr(algorithm, "local_replay_buffer", None)
     if buffer is not None:
-        longest = max(attention.history_len for attention in module_options(config).values())
-        upgrade_replay_buffer(buffer, history_len=longest)
+        options = module_options(config)
+        upgrade_replay_buffer(
+            buffer,
+            history_len=max(attention.history_len for attention in options.values()),
+            run_len={mid: attention.max_seq_len or 1 for mid, attention in options.items()},
+            num_shards=max(1, config.num_learners),
+        )
