@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from ray.rllib.core.distribution.distribution import Distribution
     from ray.rllib.core.models.catalog import Catalog
     from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+    from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
     from ray.rllib.core.rl_module.rl_module import RLModuleSpec
     from ray.rllib.env.env_runner import EnvRunner
     from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
@@ -116,6 +117,18 @@ def connector_factory(config: AlgorithmConfig, name: str) -> Callable[..., Any] 
         name: One of `CONNECTORS`.
     """
     return getattr(config, f"_{name}")
+
+
+def user_module_spec(config: AlgorithmConfig) -> RLModuleSpec | MultiRLModuleSpec | None:
+    """Return the module spec that the user set, or None.
+
+    `rllib/algorithms/algorithm_config.py`. Public: `config.rl_module_spec`, which is a merge with
+    the algorithm's default, so that it does not tell what the user has set.
+
+    Args:
+        config: Any config.
+    """
+    return config._rl_module_spec
 
 
 def is_frozen(config: AlgorithmConfig) -> bool:
