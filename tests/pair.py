@@ -24,7 +24,7 @@ from rllib_attention.encoder.inputs import RolloutStep, unnested
 from rllib_attention.new_stack.algorithms import DataPath, algorithm_traits
 from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.connectors.attention_module import inspect_module
-from rllib_attention.new_stack.connectors.windows import transition_windows
+from rllib_attention.new_stack.connectors.windows import fragment_windows
 
 
 class Pair:
@@ -110,7 +110,7 @@ def window_mismatch(runner: SingleAgentEnvRunner, module: RLModule, num_timestep
     known = inspect_module(module.unwrapped())
     worst = 0.0
     for episode in episodes:
-        windows, _ = transition_windows(episode, known)
+        windows, _ = fragment_windows(episode, known)
         with torch.no_grad():
             out = known.encoders[0]({Columns.OBS: torch.from_numpy(windows)})["encoder_out"]
         steps = [seen[episode.id_, episode.t_started + i] for i in range(len(episode))]

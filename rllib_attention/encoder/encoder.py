@@ -22,7 +22,8 @@ from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.chunk_checks import check_chunks, rows_by_hand
 from rllib_attention.encoder.embedding import Embedding
 from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
-from rllib_attention.encoder.packed_window import unpack_window
+from rllib_attention.encoder.packed_runs import WindowLayout, read_layout
+from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import RolloutCache
 from rllib_attention.nn import PackedLayout, Transformer
@@ -177,13 +178,16 @@ class AttentionEncoder(TorchModel, Encoder):
         if isinstance(state, ChunkContext):
             return self._forward_chunks(inputs, state)
         if self.config.windowed and inputs.get(Columns.STATE_IN) is None:
-            return {ENCODER_OUT: self._forward_windows(obs, self._takes_dropout())}
+            return {ENCODER_OUT: self._forward_windows(obs)}
         raise ValueError(self._missing_context(inputs.get(Columns.STATE_IN)))
 
     def _takes_dropout(self) -> bool:
         """Returns whether this is the training pass that was announced, and takes it."""
-        announced, self._is_training_pass = self._is_training_pass, False
-        return announced and torch.is_grad_enabled() and not self.is_target
+        drops, self._is_training_pass = self._may_drop(), False
+        return drops
+
+    def _may_drop(self) -> bool:
+        return self._is_training_pass and torch.is_grad_enabled() and not self.is_target
 
     def _forward_chunks(self, inputs: dict, state: ChunkContext) -> dict:
         """Chunks (B, T, *obs) with their context → (B, T, D)."""
@@ -217,12 +221,21 @@ class AttentionEncoder(TorchModel, Encoder):
             prev = prev[:, num_rows - context :]
         return ChunkContext(rows[:, num_rows - context :], length, prev=prev).to_state()
 
-    def _forward_windows(self, packed: Tensor, dropout: bool) -> Tensor:
-        """Packed windows (B, C + 1, P) → (B, D)."""
-        obs, prev, valid = unpack_window(packed, self._obs_shape, self.prev_inputs.size)
-        shape = obs.shape[:2]
-        tokens = self.embedding(obs.flatten(0, 1), prev.flatten(0, 1)).unflatten(0, shape)
-        return self.transformer.forward_rows(tokens, valid, 1, dropout=dropout).squeeze(1)
+    def _forward_windows(self, packed: Tensor) -> Tensor:
+        """Packed windows (B, C + 1, P), or a stream of runs in rows (B, K, P) → (B, D)."""
+        obs, prev, tags = unpack_tokens(packed, self._obs_shape, self.prev_inputs.size)
+        layout = read_layout(packed, tags)
+        # All passes over current observations are training; next ones make targets.
+        dropout = self._may_drop() and not layout.is_next
+        obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
+        if isinstance(layout, WindowLayout):
+            tokens = self.embedding(obs, prev).unflatten(0, tags.shape)
+            rows = self.transformer.forward_rows(tokens, tags > 0, 1, dropout=dropout)
+            return rows.squeeze(1)
+        if layout.tokens is not None:
+            obs, prev = obs[layout.tokens], prev[layout.tokens]
+        out = self.transformer(self.embedding(obs, prev), layout.packed, dropout=dropout)
+        return out if layout.outputs is None else out[layout.outputs]
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:

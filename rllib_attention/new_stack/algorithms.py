@@ -48,7 +48,7 @@ class ChunkRule(enum.Enum):
     FRAGMENT = "fragment"
     """A whole fragment and its artificial last step."""
     TRANSITION = "transition"
-    """One step: transitions are drawn one by one."""
+    """A run of replayed transitions, as long as a batch has enough runs; else one transition."""
 
 
 @dataclass(frozen=True)

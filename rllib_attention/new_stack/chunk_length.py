@@ -7,8 +7,9 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_attention.config import DEFAULT_CHUNK
-from rllib_attention.new_stack.algorithms import AlgorithmTraits, ChunkRule
+from rllib_attention.new_stack.algorithms import UNKNOWN, AlgorithmTraits, ChunkRule
 from rllib_attention.new_stack.module_specs import given_max_seq_len
+from rllib_attention.new_stack.replay_buffers import run_length_that_pays
 from rllib_attention.search_space import SearchSpace, is_search_space, known_setting
 
 _FIELD = "max_seq_len"
@@ -83,10 +84,10 @@ def _length_that_pays(config: AlgorithmConfig, space: SearchSpace, traits: Algor
     Long chunks are cheap: each one computes its C steps of context anew. But a minibatch is made of
     whole chunks, and one of several episodes has less noise. So a chunk is as long as twice its
     context, as long as two of them fit into a minibatch. V-trace wants whole fragments: see
-    `vtrace_checks.py`.
+    `vtrace_checks.py`. Replayed runs follow from the batch: see `run_length.py`.
     """
     if traits.chunk_rule is ChunkRule.TRANSITION:
-        return 1
+        return run_length_that_pays(config) if traits is not UNKNOWN else 1
     fragment = fragment_length(config)
     if traits.chunk_rule is ChunkRule.FRAGMENT:
         return DEFAULT_CHUNK if fragment is None else fragment + 1

@@ -10,7 +10,7 @@ from rllib_attention.new_stack.algorithms import AlgorithmTraits, DataPath
 from rllib_attention.new_stack.replay_buffers import OfflineChunkBuffer, OfflineHistoryBuffer
 from rllib_attention.search_space import is_search_space, known_setting
 
-_HISTORY_LEN = "history_len"
+_HISTORY_LEN, _RUN_LEN = "history_len", "run_len"
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class OfflineSampling:
 
 
 def offline_sampling(
-    config: AlgorithmConfig, traits: AlgorithmTraits, history_len: int
+    config: AlgorithmConfig, traits: AlgorithmTraits, history_len: int, run_len: int
 ) -> OfflineSampling:
     """Returns how recorded episodes are to be sampled where the user left that at its default.
 
@@ -62,11 +62,12 @@ def offline_sampling(
         config: The user's config.
         traits: What is special to the algorithm.
         history_len: Steps that attention looks back.
+        run_len: Transitions of a run; window path only.
     """
     given = OfflineSampling.of(config)
     if traits.data_path is DataPath.SEQUENCE:
         return OfflineSampling(given.buffer_class or OfflineChunkBuffer, given.buffer_kwargs)
-    kwargs = {_HISTORY_LEN: history_len} | given.buffer_kwargs
+    kwargs = {_HISTORY_LEN: history_len, _RUN_LEN: run_len} | given.buffer_kwargs
     return OfflineSampling(given.buffer_class or OfflineHistoryBuffer, kwargs)
 
 
@@ -149,7 +150,6 @@ def _check_n_step(config: AlgorithmConfig) -> None:
     n_step = known_setting(config, "n_step")
     if n_step not in (None, 1):
         raise ValueError(
-            f"`n_step` must be 1 for offline data, got {n_step}: RLlib's uniform replay "
-            "buffer returns wrong n-step transitions at the end of an episode. Use "
-            "`config.training(n_step=1)`."
+            f"`n_step` must be 1 for offline data, got {n_step}: the losses of CQL and IQL "
+            "discount by one step. Use `config.training(n_step=1)`."
         )

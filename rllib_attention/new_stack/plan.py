@@ -111,8 +111,16 @@ def make_plan(
         learner_connector=_appended(config, "learner_connector", *_train_pieces(traits)),
         on_algorithm_init=_callbacks(config, module_ids),
         episode_lookback_horizon=max(config.episode_lookback_horizon, history_len),
-        offline=offline_sampling(config, traits, history_len) if trains_offline(config) else None,
+        offline=_offline(config, space, traits) if trains_offline(config) else None,
     )
+
+
+def _offline(
+    config: AlgorithmConfig, space: SearchSpace, traits: AlgorithmTraits
+) -> OfflineSampling:
+    # In a sweep, the shortest runs: rows of any length are read by what their tags say.
+    run_len = min(attention.max_seq_len or 1 for attention in space.candidates())
+    return offline_sampling(config, traits, longest_history(space), run_len)
 
 
 def _model_options(space: SearchSpace, traits: AlgorithmTraits) -> dict[str, Any]:

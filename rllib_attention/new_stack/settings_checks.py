@@ -5,7 +5,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_attention.config import AttentionConfig
 from rllib_attention.new_stack.algorithms import AlgorithmTraits, DataPath
 from rllib_attention.new_stack.offline import OfflineSampling, check_offline_data
-from rllib_attention.new_stack.replay_buffers import check_replay_config
+from rllib_attention.new_stack.replay_buffers import check_replay_config, check_run_length
 from rllib_attention.new_stack.vtrace_checks import check_vtrace
 from rllib_attention.search_space import known_setting
 
@@ -34,6 +34,8 @@ def check_settings(
     elif traits.replay:
         _check_replay(config)
     lengths = [attention.max_seq_len for attention in candidates if attention.max_seq_len]
+    if traits.data_path is DataPath.WINDOW:
+        check_run_length(config, max(lengths))
     if traits.vtrace:
         check_vtrace(config, min(lengths))
     if traits.data_path is DataPath.SEQUENCE:

@@ -10,16 +10,17 @@ from collections.abc import Sequence
 from typing import cast
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.block import Block
+from rllib_attention.nn.checks import check_int
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import make_gate
 from rllib_attention.nn.kv_cache import KVCache
-from rllib_attention.nn.layout import AttentionMask, BlockedMask, PackedLayout, row_mask
+from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import make_position
+from rllib_attention.nn.views import PackedView, PrefillView, RowsView
 
 
 class Transformer(nn.Module):
@@ -32,14 +33,14 @@ class Transformer(nn.Module):
         head_size: Size E of one head.
         window: Time steps W that each layer attends to, the current one included.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
-        position: "rotary", "relative" or "none".
+        position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
         dropout: Probability of dropping an attention weight.
 
     Raises:
-        ValueError: If `position` or `gate` is unknown, or `head_size` is odd with rotary
-            positions.
+        ValueError: If a size is no integer or too small, `position` or `gate` is unknown, `dropout`
+            does not lie in [0, 1), or `head_size` is odd with rotary positions.
     """
 
     def __init__(
@@ -57,6 +58,12 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
+        for name, value, minimum in (
+            ("num_layers", num_layers, 1),
+            ("window", window, 1),
+            ("ffn_dim", ffn_dim, 0),
+        ):
+            check_int(name, value, minimum)
         self.num_layers, self.num_heads, self.window = num_layers, num_heads, window
 
         def build_block() -> Block:
@@ -75,6 +82,9 @@ class Transformer(nn.Module):
         # To torch, the items of a list are modules of any kind.
         self.blocks = cast("Sequence[Block]", blocks)
         self.norm = nn.LayerNorm(dim)
+        # Outputs of norm 1 at first, not of √D: RLlib's heads start with weights of usual size, and
+        # an initial policy that is far from uniform explores badly.
+        nn.init.constant_(self.norm.weight, dim**-0.5)
 
     def forward(self, tokens: Tensor, layout: PackedLayout, *, dropout: bool = False) -> Tensor:
         """Runs packed tokens: no work on padding, cost linear in tokens and window.
@@ -88,24 +98,8 @@ class Transformer(nn.Module):
             The output tokens in packed order, to be given to `layout.unpack`.
         """
         for depth, block in enumerate(self.blocks):
-            kept, keep = layout.trimmed(self._reach(depth))
-            angles = self._angles(layout.position, tokens.device)
-            blocked = layout.blocked(self.window)
-
-            def attend(
-                x: Tensor,
-                attention: MultiHeadAttention = block.attention,
-                angles: Tensor | None = angles,
-                blocked: BlockedMask = blocked,
-                keep: Tensor | None = keep,
-            ) -> Tensor:
-                query, key, value = attention.project(x, angles)
-                query, key, value = blocked.queries(query), blocked.keys(key), blocked.keys(value)
-                context = attention.attend(query, key, value, blocked.mask, dropout=dropout)
-                return attention.merge(_select(blocked.merge(context), keep))
-
-            tokens = block(tokens, attend, lambda x, keep=keep: _select(x, keep))
-            layout = kept
+            view = PackedView(layout, self._reach(depth), self.window, dropout=dropout)
+            tokens, layout = block(tokens, view), view.kept
         return self.norm(tokens)
 
     def forward_rows(
@@ -132,25 +126,14 @@ class Transformer(nn.Module):
         """
         for depth, block in enumerate(self.blocks):
             size = rows.shape[1]
-            num_queries = min(size, num_outputs + self._reach(depth))
-            mask = row_mask(valid[:, -size:], num_queries, self.window)
-            angles = self._angles(np.arange(size), rows.device)
-
-            def attend(
-                x: Tensor,
-                attention: MultiHeadAttention = block.attention,
-                angles: Tensor | None = angles,
-                num_queries: int = num_queries,
-                mask: AttentionMask = mask,
-            ) -> Tensor:
-                query, key, value = (y.transpose(1, 2) for y in attention.project(x, angles))
-                query = query[:, :, -num_queries:]
-                if weights is not None:
-                    weights.append(attention.weights(query, key, mask))
-                context = attention.attend(query, key, value, mask, dropout=dropout)
-                return attention.merge(context.transpose(1, 2))
-
-            rows = block(rows, attend, lambda x, q=num_queries: x[:, -q:])
+            view = RowsView(
+                valid[:, valid.shape[1] - size :],
+                min(size, num_outputs + self._reach(depth)),
+                self.window,
+                dropout=dropout,
+                weights=weights,
+            )
+            rows = block(rows, view)
         return self.norm(rows)
 
     def prefill(
@@ -170,47 +153,22 @@ class Transformer(nn.Module):
             steps: The next step of each row, (B,); row position S-1 is the step before it.
             starts: First real step of each row's episode, (B,); earlier positions are padding.
         """
+        size = rows.shape[1]
+        length = np.clip(steps - starts, 0, size)
+        layout = PackedLayout(size - length, np.full(len(steps), size), size, 0, rows.device)
+        tokens = layout.pack(rows)
         for layer, block in enumerate(self.blocks):
-            size = rows.shape[1]
-            if not size:
-                return
-            step = steps[:, None] + np.arange(-size, 0)
-            valid = step >= starts[:, None]
-            num_queries = min(size, self._reach(layer))
-            mask = row_mask(torch.from_numpy(valid).to(rows.device), num_queries, self.window)
-            recent = slice(max(0, size - cache.window), size)
-            written = np.where(valid, step, -1)[:, recent]
-            # Absolute steps, as in `step`: cached keys are rotated to them.
-            angles = self._angles(step, rows.device)
-
-            def attend(
-                x: Tensor,
-                attention: MultiHeadAttention = block.attention,
-                angles: Tensor | None = angles,
-                layer: int = layer,
-                num_queries: int = num_queries,
-                mask: AttentionMask = mask,
-                recent: slice = recent,
-                written: np.ndarray = written,
-            ) -> Tensor:
-                query, key, value = attention.project(x, angles)
-                cache.fill(layer, slots, written, key[:, recent], value[:, recent])
-                query = query[:, query.shape[1] - num_queries :]
-                query, key, value = (y.transpose(1, 2) for y in (query, key, value))
-                context = attention.attend(query, key, value, mask, dropout=False)
-                return attention.merge(context.transpose(1, 2))
-
-            rows = block(rows, attend, lambda x, q=num_queries: x[:, x.shape[1] - q :])
+            view = PrefillView(
+                layout,
+                self._reach(layer),
+                self.window,
+                cache=cache,
+                layer=layer,
+                slots=slots,
+                steps=steps,
+            )
+            tokens, layout = block(tokens, view), view.kept
 
     def _reach(self, depth: int) -> int:
         """Steps of context that the layers after `depth` still need."""
         return (self.num_layers - 1 - depth) * (self.window - 1)
-
-    def _angles(self, steps: np.ndarray, device: torch.device) -> Tensor | None:
-        """Positions of the tokens; the scheme is the same in every block."""
-        angles = self.blocks[0].attention.position.angles(steps)
-        return None if angles is None else torch.from_numpy(angles).to(device)
-
-
-def _select(x: Tensor, keep: Tensor | None) -> Tensor:
-    return x if keep is None else x.index_select(0, keep)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from rllib_attention.config import AttentionConfig
-from rllib_attention.encoder.packed_window import packed_size, unpack_window
+from rllib_attention.encoder.packed_window import packed_size, unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 
@@ -79,11 +79,12 @@ class StepState:
 
     def pack(self, obs: Tensor, previous: Tensor, valid: Tensor) -> Tensor:
         """Packs steps: obs (B, T, *obs), previous (B, T, A), valid (B, T) → (B, T, P)."""
+        extra = torch.cat((previous, valid.unsqueeze(-1).to(previous)), dim=-1)
         if self.dtype == torch.uint8:
-            previous = previous.contiguous().view(torch.uint8)
-        parts = (obs.flatten(2), previous, valid.unsqueeze(-1))
-        return torch.cat([part.to(self.dtype) for part in parts], dim=-1)
+            extra = extra.view(torch.uint8)
+        return torch.cat((obs.flatten(2).to(self.dtype), extra), dim=-1)
 
     def unpack(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Undoes `pack`: (B, S, P) → (B, S, *obs), (B, S, A), (B, S)."""
-        return unpack_window(rows, self.obs_shape, self.prev.row_size)
+        obs, previous, tags = unpack_tokens(rows, self.obs_shape, self.prev.row_size)
+        return obs, previous, tags > 0

@@ -49,6 +49,13 @@ class AddRolloutContext(ConnectorV2):
     Leaves alone: modules without attention; beside RNN modules it runs RLlib's `AddTimeDim...` and
     `AddStates...` for them.
 
+    Args:
+        input_observation_space: As for any piece.
+        input_action_space: As for any piece.
+        forgets_unseen: Whether a running episode that is missing from a call with other running
+            ones is gone, as in RLlib's runners. Where each call shows only some of the running
+            episodes, use False, and `forget` for those that are over.
+
     .. code-block:: python
 
         from ray.rllib.algorithms.ppo import PPOConfig
@@ -63,9 +70,12 @@ class AddRolloutContext(ConnectorV2):
         self,
         input_observation_space: gym.Space | None = None,
         input_action_space: gym.Space | None = None,
+        *,
+        forgets_unseen: bool = True,
         **kwargs: Any,
     ):
         super().__init__(input_observation_space, input_action_space, **kwargs)
+        self._forgets_unseen = forgets_unseen
         self._connected: dict[str | None, _Connected] = {}
         self._pieces = (
             AddObservationsFromEpisodesToBatch(),
@@ -117,6 +127,16 @@ class AddRolloutContext(ConnectorV2):
         self._carry_contexts(episodes, known)
         return batch
 
+    def forget(self, episode_id: str) -> None:
+        """Frees what is remembered of an episode, at the next call.
+
+        Args:
+            episode_id: The ID of a single-agent episode, or of an agent's.
+        """
+        for found in self._connected.values():
+            if found.has_attention:
+                found.memory.slots.end(episode_id)
+
     def _connect(self, rl_module: RLModule) -> "dict[str | None, _Connected]":
         """Returns the modules with attention by id, all connected to a memory.
 
@@ -151,7 +171,7 @@ class AddRolloutContext(ConnectorV2):
         """Frees the slots of episodes that have ended or are gone."""
         single = self.single_agent_episode_iterator(episodes, agents_that_stepped_only=False)
         shown = [episode.id_ for episode in single]
-        running = any(not episode.is_done for episode in episodes)
+        running = self._forgets_unseen and any(not episode.is_done for episode in episodes)
         for found in known.values():
             found.memory.slots.collect(shown, running=running)
 

@@ -1,0 +1,163 @@
+"""How a block's tokens see each other: packed, in rows, or packed on their way into a KV cache.
+
+A view says which tokens attend to which and which of them later layers still need; the block is
+the same for all. Shapes: B batch, S tokens in a row, N packed tokens, N' kept tokens, H heads,
+E head size, D embed dim, Q queries, K keys.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from torch import Tensor
+
+from rllib_attention.nn.attention import MultiHeadAttention
+from rllib_attention.nn.kv_cache import KVCache
+from rllib_attention.nn.masks import row_mask
+from rllib_attention.nn.packing import PackedLayout
+
+
+class View(Protocol):
+    """One layer's tokens."""
+
+    def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
+        """Maps normed tokens, (..., D), to C of the kept ones, (..., D)."""
+        ...
+
+    def keep(self, x: Tensor) -> Tensor:
+        """Returns the tokens that later layers need."""
+        ...
+
+
+class PackedView:
+    """Packed tokens, attending in blocks: no work on padding, cost linear in tokens and window.
+
+    Args:
+        layout: Where the tokens come from.
+        context: Steps of context before the first output that later layers need.
+        window: Time steps that a query attends to.
+        dropout: Whether this is a training pass.
+    """
+
+    def __init__(self, layout: PackedLayout, context: int, window: int, *, dropout: bool = False):
+        self.kept, query = layout.trimmed(context)
+        self.steps, self.dropout = layout.position, dropout
+        self._blocked = layout.blocked(window, query)
+        self._keep = None if len(query) == len(layout) else layout.send(query)
+
+    def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
+        """Maps (N, D) to C of the kept tokens, (N', D)."""
+        if not len(self.kept):
+            return x[:0]
+        return self._attend(attention, *self._project(attention, x))
+
+    def keep(self, x: Tensor) -> Tensor:
+        """(N, D) → (N', D)."""
+        return x if self._keep is None else x.index_select(0, self._keep)
+
+    def _project(self, attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Returns queries in blocks' order, (blocks * block, H, E), keys and values, (N, H, E)."""
+        angles, blocked = attention.position.angles(self.steps, x.device), self._blocked
+        # Where nearly all tokens are queries, one projection of all is fastest.
+        if 4 * len(self.kept) > 3 * len(x):
+            query, key, value = attention.project(x, angles)
+            return blocked.queries(query), key, value
+        query_angles = None if angles is None else blocked.queries(angles)
+        return attention.project_apart(blocked.queries(x), query_angles, x, angles)
+
+    def _attend(
+        self, attention: MultiHeadAttention, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        blocked = self._blocked
+        query, key, value = blocked.split(query), blocked.keys(key), blocked.keys(value)
+        context = attention.attend(query, key, value, blocked.mask, dropout=self.dropout)
+        return attention.merge(blocked.merge(context))
+
+
+class PrefillView(PackedView):
+    """Packed context tokens whose keys and values go into a KV cache on the way.
+
+    Args:
+        layout: Where the tokens come from: context only, without outputs.
+        context: Steps of context that later layers need.
+        window: Time steps that a query attends to.
+        cache: To be written.
+        layer: Which of the cache's layers this is.
+        slots: Slot of each row, (B,).
+        steps: Time step after the last one of each row, (B,).
+    """
+
+    def __init__(
+        self,
+        layout: PackedLayout,
+        context: int,
+        window: int,
+        *,
+        cache: KVCache,
+        layer: int,
+        slots: np.ndarray,
+        steps: np.ndarray,
+    ):
+        super().__init__(layout, context, window)
+        # Absolute steps, as in `Stepper.step`: cached keys are rotated to them.
+        self.steps = layout.position + (steps - layout.shape[1])[layout.row]
+        self._cache, self._layer = cache, layer
+        # A ring holds the last steps only.
+        self._recent = np.flatnonzero(layout.position >= layout.shape[1] - window)
+        self._slots = slots[layout.row[self._recent]]
+        self._send = layout.send
+
+    def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
+        """Maps (N, D) to C of the kept tokens, (N', D)."""
+        query, key, value = self._project(attention, x)
+        recent = self._send(self._recent)
+        steps = self.steps[self._recent]
+        self._cache.fill(self._layer, self._slots, steps, key[recent], value[recent])
+        return self._attend(attention, query, key, value) if len(self.kept) else x[:0]
+
+
+class RowsView:
+    """Rows of tokens as they are: best for short rows with few outputs.
+
+    Args:
+        valid: Which tokens are real, (B, S).
+        num_queries: Tokens at the end of each row that later layers need, Q.
+        window: Time steps that a query attends to.
+        dropout: Whether this is a training pass.
+        weights: If a list, the weights α, (B, H, Q, S), are appended to it.
+
+    Raises:
+        ValueError: If weights are asked for in a training pass: dropout is no part of them.
+    """
+
+    def __init__(
+        self,
+        valid: Tensor,
+        num_queries: int,
+        window: int,
+        *,
+        dropout: bool = False,
+        weights: list[Tensor] | None = None,
+    ):
+        if dropout and weights is not None:
+            raise ValueError("`weights` must be None with `dropout`: α is recorded without it.")
+        self.dropout, self.weights = dropout, weights
+        self._first = valid.shape[1] - num_queries
+        self._steps = np.arange(valid.shape[1])
+        self._mask = row_mask(valid, num_queries, window)
+
+    def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
+        """Maps (B, S, D) to C of the last tokens, (B, Q, D)."""
+        angles = attention.position.angles(self._steps, x.device)
+        query_angles = None if angles is None else angles[self._first :]
+        projected = attention.project_apart(self.keep(x), query_angles, x, angles)
+        query, key, value = (y.transpose(1, 2) for y in projected)
+        if self.weights is None:
+            context = attention.attend(query, key, value, self._mask, dropout=self.dropout)
+        else:
+            self.weights.append(attention.weights(query, key, self._mask))
+            context = self.weights[-1] @ value
+        return attention.merge(context.transpose(1, 2))
+
+    def keep(self, x: Tensor) -> Tensor:
+        """(B, S, D) → (B, Q, D)."""
+        return x[:, self._first :]
