@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import gymnasium as gym
@@ -19,6 +20,7 @@ from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
 from rllib_attention.encoder.rollout_cache import RolloutCache
+from tests.test_docs import code_blocks
 
 LENGTH = 30
 TOLERANCE = 2e-5  # of float32 actions within bounds of up to 9
@@ -223,6 +225,11 @@ def test_it_acts_from_cached_keys_and_values(monkeypatch):
     rebuild = RolloutCache._rebuild
     monkeypatch.setattr(RolloutCache, "_rebuild", lambda *args: rebuilt.append(1) or rebuild(*args))
     replayed(policy, steps)
+    for name in "ab":  # one slot more, and all caches are made anew
+        policy.act({name: steps[0][0]})
+    rebuilt.clear()
+    for _, name in zip(range(10), "abbbaabaaa", strict=True):
+        policy.act({name: steps[1][0]}, prev_reward={name: 0.0})
     assert not rebuilt
     replayed(policy, steps, start=5)
     assert rebuilt
@@ -376,6 +383,13 @@ def test_a_module_alone_acts_as_in_its_policy(tmp_path):
     steps = random_steps(10, 0, policy)
     restored = AttentionPolicy.from_checkpoint(tmp_path)
     assert_same(replayed(restored, steps), replayed(policy, steps))
+
+
+def test_the_page_on_acting_runs_as_printed():
+    page = Path(__file__).parents[1] / "docs" / "acting.md"
+    blocks = [block.code for block in code_blocks(page.read_text())]
+    assert len(blocks) == 5
+    exec(compile("\n".join(blocks), str(page), "exec"), {})
 
 
 # Errors
