@@ -18,15 +18,19 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.rllib.utils.spaces.space_utils import (
-    unbatch,
-)
+from ray.rllib.utils.spaces.space_utils import unbatch
+from ray.train import Checkpoint
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.dispatch import use_attention
 from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.decision import Decision
-from rllib_attention.new_stack.policy_parts import PolicyParts, load_parts, module_parts
+from rllib_attention.new_stack.policy_parts import (
+    PolicyParts,
+    check_new_stack,
+    load_parts,
+    module_parts,
+)
 from rllib_attention.new_stack.policy_spaces import PolicySpaces
 from rllib_attention.new_stack.sessions import Session, Taken
 
@@ -82,6 +86,7 @@ class AttentionPolicy:
         agent_id: Hashable | None = None,
     ):
         if isinstance(source, Algorithm):
+            check_new_stack(source.config)
             with tempfile.TemporaryDirectory() as path:
                 source = load_parts(source.save_to_path(path), module_id, agent_id)
         if not isinstance(source, PolicyParts):
@@ -102,7 +107,7 @@ class AttentionPolicy:
     @classmethod
     def from_checkpoint(
         cls,
-        path: Any,
+        path: str | os.PathLike | Checkpoint,
         module_id: str | None = None,
         *,
         agent_id: Hashable | None = None,
@@ -118,11 +123,17 @@ class AttentionPolicy:
             agent_id: As for the class.
 
         Raises:
+            TypeError: If `path` is something else.
             ValueError: If there is no such checkpoint, module or agent, or the module has no
                 attention.
         """
         if isinstance(path, str | os.PathLike):
             return cls(load_parts(Path(path), module_id, agent_id))
+        if not isinstance(path, Checkpoint):
+            raise TypeError(
+                "`from_checkpoint` expects a path or a Tune checkpoint, got "
+                f"{type(path).__name__}. Fix: `AttentionPolicy.from_checkpoint(result.checkpoint)`."
+            )
         with path.as_directory() as folder:
             return cls(load_parts(folder, module_id, agent_id))
 

@@ -17,6 +17,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.tune import Checkpoint
 
 from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
 from rllib_attention.encoder.rollout_cache import RolloutCache
@@ -383,6 +384,8 @@ def test_a_module_alone_acts_as_in_its_policy(tmp_path):
     steps = random_steps(10, 0, policy)
     restored = AttentionPolicy.from_checkpoint(tmp_path)
     assert_same(replayed(restored, steps), replayed(policy, steps))
+    tuned = AttentionPolicy.from_checkpoint(Checkpoint(str(tmp_path)))
+    assert_same(replayed(tuned, steps), replayed(policy, steps))
 
 
 def test_the_page_on_acting_runs_as_printed():
@@ -416,6 +419,14 @@ def test_wrong_checkpoints(tmp_path):
         AttentionPolicy.from_checkpoint(tmp_path / "module", "x")
     with pytest.raises(TypeError, match="expects an Algorithm, got str"):
         AttentionPolicy("path")
+    with pytest.raises(TypeError, match="expects a path or a Tune checkpoint, got int"):
+        AttentionPolicy.from_checkpoint(1)
+
+
+def test_an_algorithm_of_the_old_stack(stop):
+    config = config_of(PPOConfig().api_stack(False, False), VECTOR, Discrete(2), SMALL)
+    with says("AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old"):
+        AttentionPolicy(stop(config.build_algo()))
 
 
 def test_a_module_without_attention(stop):
