@@ -447,13 +447,13 @@ def test_misuse_is_found_before_any_session_moves():
     assert policy.sessions == ()
     with says("Session None has no step before, so no `prev_action` or `prev_reward`."):
         policy.act(obs, prev_reward=1.0)
-    with says("Nothing was decided"):
+    with says("There is no decision to look at."):
         policy.values()
     policy.act({"a": obs})
     with says("The module reads previous rewards, but that of session 'a' is missing."):
         policy.act({"a": obs})
-    with says("`prev_reward` expects {session: ...} with sessions of this call, ['a'], got 1.0."):
-        policy.act({"a": obs}, prev_reward=1.0)
+    with says("`prev_reward` expects {session: ...} with sessions of this call, ['a'], got 0.0."):
+        policy.act({"a": obs}, prev_reward=0.0)
     with says("`prev_action` expects {session: ...} with sessions of this call, ['a'], got ['b']."):
         policy.act({"a": obs}, prev_action={"b": 0})
     assert policy._sessions["a"].episode.t == 0
