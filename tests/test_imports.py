@@ -23,8 +23,8 @@ FLOORS = [
     {"encoder"},
     {"new_stack", "old_stack"},
     {"inspection"},
-    {"policy"},
     {"dispatch"},
+    {"policy"},
     {"__init__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
