@@ -13,13 +13,9 @@ def build(**options) -> Transformer:
     return Transformer(dim=DIM, num_heads=HEADS, head_size=HEAD_SIZE, **options)
 
 
-def context_len(model) -> int:
-    return model.num_layers * (model.window - 1)
-
-
 def ragged_rows(model):
     """Rows of `[context | chunk]`: full, short context, short chunk, no context."""
-    context = context_len(model)
+    context = model.context_len
     size = context + STEPS
     spans = [(0, size), (max(0, context - 2), size), (0, size - 5), (context, size - 9)]
     valid = torch.zeros(ROWS, size, dtype=torch.bool)
