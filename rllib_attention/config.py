@@ -25,7 +25,7 @@ from rllib_attention.config_checks import (
     to_int,
 )
 
-Position = Literal["rotary", "relative", "none"]
+Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
 # Steps of a training chunk where nothing says how many.
@@ -76,7 +76,8 @@ class AttentionConfig:
         ffn_dim: Hidden width of each block's feed-forward part. 0 leaves that part out.
         head_dim: Width of one attention head. None means `dim // num_heads`.
         position: How attention knows the distance between two steps: `"rotary"` turns queries
-            and keys, `"relative"` adds Transformer-XL's learned terms, `"none"` is blind to it.
+            and keys, `"recency"` does so too and lets scores fall with the distance in all heads
+            but the last, `"relative"` adds Transformer-XL's learned terms, `"none"` is blind to it.
         gate: How a block's output joins its input: `"residual"` adds it (O = H + C), `"gru"`
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the

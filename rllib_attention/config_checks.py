@@ -30,7 +30,9 @@ MINIMUM = {
     "prev_rewards": 0,
     "max_seq_len": 1,
 }
-CHOICES = {"position": ("rotary", "relative", "none"), "gate": ("residual", "gru")}
+CHOICES = {"position": ("recency", "rotary", "relative", "none"), "gate": ("residual", "gru")}
+# Schemes that turn pairs of numbers.
+_ROTARY = ("recency", "rotary")
 DEFAULT_GATE_BIAS = 2.0
 
 _FLOATS = ("gate_bias", "dropout")
@@ -92,7 +94,7 @@ def check_combinations(config: Config) -> None:
             f"`use_attention(config, dim={_next_dim(config)}, num_heads={config.num_heads})`, "
             "or set head_dim."
         )
-    if config.position == "rotary" and config.head_size % 2:
+    if config.position in _ROTARY and config.head_size % 2:
         raise ValueError(_odd_head_message(config))
     if config.num_layers == 1 and config.dilation > 1:
         raise ValueError(
@@ -223,7 +225,7 @@ def _require(is_met: bool, config: Config, name: str, expected: str) -> None:
 
 
 def _odd_head_message(config: Config) -> str:
-    rule = "must be even with position='rotary' (it turns pairs of numbers), got"
+    rule = f"must be even with position={config.position!r} (it turns pairs of numbers), got"
     if config.head_dim is not None:
         return (
             f"AttentionConfig.head_dim {rule} {config.head_dim}. Fix: "
@@ -238,5 +240,5 @@ def _odd_head_message(config: Config) -> str:
 
 def _next_dim(config: Config) -> int:
     """Return the smallest `dim` above this one that splits into valid heads."""
-    step = config.num_heads * (2 if config.position == "rotary" else 1)
+    step = config.num_heads * (2 if config.position in _ROTARY else 1)
     return (config.dim // step + 1) * step

@@ -134,7 +134,7 @@ def test_gate_bias_must_be_finite(gate, value):
 @pytest.mark.parametrize(
     ("name", "choices", "default"),
     [
-        ("position", "'rotary', 'relative', 'none'", "rotary"),
+        ("position", "'recency', 'rotary', 'relative', 'none'", "rotary"),
         ("gate", "'residual', 'gru'", "residual"),
     ],
 )

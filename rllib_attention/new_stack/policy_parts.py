@@ -1,5 +1,6 @@
 """What a policy is made of, taken out of a checkpoint: a module and RLlib's connector pipelines."""
 
+import functools
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from ray.rllib.connectors.env_to_module import (
     AgentToModuleMapping,
     MeanStdFilter,
     NumpyToTensor,
+    PrevActionsPrevRewards,
 )
 from ray.rllib.core import (
     COMPONENT_ENV_RUNNER,
@@ -70,12 +72,13 @@ class PolicyParts:
     lookback: int
     timestep: int
 
-    @property
-    def attention(self) -> AttentionModule:
-        """What there is to know of the module's attention."""
-        found = inspect_module(self.module)
-        assert found is not None
-        return found
+    @functools.cached_property
+    def reads_rewards(self) -> bool:
+        """Whether the module is given previous rewards."""
+        pieces = self.env_to_module[PrevActionsPrevRewards]
+        return bool(_attention(self.module).attention.prev_rewards) or any(
+            piece.n_prev_rewards for piece in pieces
+        )
 
     @property
     def observation_space(self) -> gym.Space:
@@ -87,7 +90,7 @@ class PolicyParts:
         """The space of the actions that the policy returns."""
         return self._of_agent(self.env_to_module.input_action_space)
 
-    def _of_agent(self, space: gym.Space) -> gym.Space:
+    def _of_agent(self, space: Any) -> gym.Space:
         return space if self.agent_id is None else space[self.agent_id]
 
 

@@ -7,7 +7,12 @@ from rllib_attention.nn.gates import Gate, GRUGate, ResidualGate
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.masks import AttentionMask, BlockedMask, row_mask
 from rllib_attention.nn.packing import PackedLayout
-from rllib_attention.nn.positions import NoPosition, RelativePosition, RotaryPosition
+from rllib_attention.nn.positions import (
+    NoPosition,
+    RecencyPosition,
+    RelativePosition,
+    RotaryPosition,
+)
 from rllib_attention.nn.rings import Rings, StepIndex
 from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
@@ -26,6 +31,7 @@ __all__ = [
     "PackedLayout",
     "PackedView",
     "PrefillView",
+    "RecencyPosition",
     "RelativePosition",
     "ResidualGate",
     "Rings",

@@ -1,4 +1,4 @@
-"""Relative positions: rotary, Transformer-XL, and none.
+"""Relative positions: rotary, rotary with a recency bias, Transformer-XL, and none.
 
 Every scheme depends on the distance between query and key only, so shifting an episode's clock
 changes nothing. Shapes: B batch, H heads, N tokens, Q queries, K keys, W window, D embed dim,
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from rllib_attention.nn.checks import check_choice, check_int
 
-POSITIONS = ("rotary", "relative", "none")
+POSITIONS = ("recency", "rotary", "relative", "none")
 
 # Rotations of the first steps are kept, 8 bytes for each pair of a head's entries.
 _TABLE_SIZE = 2048
@@ -131,6 +131,52 @@ class RotaryPosition(NoPosition):
             x.copy_(self.rotate(x, angles))
 
 
+class RecencyPosition(RotaryPosition):
+    """Rotary positions, and scores that fall with the distance, in each head at its own rate.
+
+    Scores lose m_h for each step between query and key, with m = 1, 1/4, 1/16, … and 0 for the last
+    head, which looks at the whole window alike. The bias is that of ALiBi (Press et al. 2022). So a
+    fresh model attends mostly to what has just happened, as a recurrent one does, and what lies far
+    back must prove its worth: a long past is different in every step, and easy to memorise.
+
+    Args:
+        num_heads: Heads H.
+        head_size: Size E of one head; must be even.
+
+    Raises:
+        ValueError: If `head_size` is odd.
+    """
+
+    slopes: Tensor
+
+    def __init__(self, num_heads: int, head_size: int):
+        super().__init__(head_size)
+        slopes = torch.tensor([*(0.25**head for head in range(num_heads - 1)), 0.0])
+        # `bias` is divided by sqrt(E) by whoever asks for it.
+        self.register_buffer("slopes", slopes * head_size**0.5, persistent=False)
+
+    def split_query(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns the query for both scores; that of the position does not depend on it.
+
+        Args:
+            query: (..., H, Q, E).
+        """
+        return query, query
+
+    def bias(self, query: Tensor, distance: Tensor, rows: Tensor | None) -> Tensor:
+        """Returns -m_h times the distance, not yet divided by sqrt(E).
+
+        Args:
+            query: Not read.
+            distance: Steps from key to query, (Q, K) or (..., 1, Q, K), integers in [0, W).
+            rows: Not read.
+
+        Returns:
+            (H, Q, K) or (..., H, Q, K).
+        """
+        return -self.slopes[:, None, None] * distance
+
+
 class RelativePosition(NoPosition):
     """Transformer-XL relative positions (Dai et al. 2019, section 3.3), as GTrXL uses them.
 
@@ -227,6 +273,8 @@ def make_position(
         ValueError: If `name` is not one of `POSITIONS`.
     """
     check_choice("position", name, POSITIONS)
+    if name == "recency":
+        return RecencyPosition(num_heads, head_size)
     if name == "rotary":
         return RotaryPosition(head_size)
     if name == "relative":

@@ -35,7 +35,7 @@ class Transformer(nn.Module):
         window: Time steps W that each layer attends to, the current one included.
         dilation: Layer l, from 0, attends to steps that lie `dilation ** l` apart.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
-        position: "rotary", "relative" or "none".
+        position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
         dropout: Probability of dropping an attention weight.
@@ -87,6 +87,9 @@ class Transformer(nn.Module):
         # To torch, the items of a list are modules of any kind.
         self.blocks = cast("Sequence[Block]", blocks)
         self.norm = nn.LayerNorm(dim)
+        # Outputs of norm 1 at first, not of √D: RLlib's heads start with weights of usual size, and
+        # an initial policy that is far from uniform explores badly.
+        nn.init.constant_(self.norm.weight, dim**-0.5)
 
     @property
     def context_len(self) -> int:

@@ -8,6 +8,7 @@ import torch
 from rllib_attention.nn import (
     MultiHeadAttention,
     NoPosition,
+    RecencyPosition,
     RelativePosition,
     Transformer,
     row_mask,
@@ -93,6 +94,20 @@ def test_relative_score_is_the_sum_over_distances():
                 content = (query[0, h, i] + position.content_bias[h, 0]) @ key[0, h, j]
                 where = (query[0, h, i] + position.position_bias[h, 0]) @ rows[i - j, h]
                 scores[h, i, j] = (content + where) / math.sqrt(3)
+    torch.testing.assert_close(attention.weights(query, key, mask)[0], scores.softmax(-1))
+
+
+def test_recency_takes_slope_times_distance_from_each_score():
+    torch.manual_seed(0)
+    attention = MultiHeadAttention(12, 3, 4, RecencyPosition(num_heads=3, head_size=4))
+    plain = MultiHeadAttention(12, 3, 4, NoPosition())
+    query, key = torch.randn(2, 1, 3, 6, 4).unbind(0)
+    mask = row_mask(torch.ones(1, 6, dtype=torch.bool), 6, 4)
+    scores = plain.weights(query, key, mask).log()[0]
+    for head, slope in enumerate([1.0, 0.25, 0.0]):
+        for i in range(6):
+            for j in range(max(0, i - 3), i + 1):
+                scores[head, i, j] -= slope * (i - j)
     torch.testing.assert_close(attention.weights(query, key, mask)[0], scores.softmax(-1))
 
 

@@ -133,7 +133,7 @@ def test_names(name, kind):
         ),
         (
             lambda: make_position("absolute", dim=4, num_heads=2, head_size=2, window=3),
-            "`position` must be one of ('rotary', 'relative', 'none'), got 'absolute'.",
+            "`position` must be one of ('recency', 'rotary', 'relative', 'none'), got 'absolute'.",
         ),
     ],
 )

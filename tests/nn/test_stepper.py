@@ -91,7 +91,7 @@ def test_steps_equal_whole_episodes(options):
         torch.testing.assert_close(*rollout.step(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
 @pytest.mark.parametrize("clock", [2040, 123_456, 10**8])
 def test_the_clock_changes_nothing(position, clock):
     model = build(position=position, num_layers=2, window=4)

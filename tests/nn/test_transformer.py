@@ -16,11 +16,16 @@ OPTIONS = [
         "window": window,
         "ffn_dim": ffn_dim,
     }
-    for position, gate in [("rotary", "residual"), ("relative", "gru"), ("none", "residual")]
+    for position, gate in [
+        ("rotary", "residual"),
+        ("recency", "residual"),
+        ("relative", "gru"),
+        ("none", "residual"),
+    ]
     for num_layers, window in [(1, 1), (1, 6), (2, 4), (3, 3), (2, 40)]
     for ffn_dim in (0, 8)
 ]
-POSITIONS = ["rotary", "relative", "none"]
+POSITIONS = ["recency", "rotary", "relative", "none"]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
@@ -48,6 +53,14 @@ def test_receptive_field_is_exact(position):
         touched = grad[0].abs().sum(-1) > 0
         first = max(0, t - num_layers * (window - 1))
         assert touched.nonzero().squeeze(1).tolist() == list(range(first, t + 1))
+
+
+@pytest.mark.parametrize("num_layers", [1, 3])
+def test_fresh_outputs_have_norm_one(num_layers):
+    model = build(num_layers=num_layers, window=4)
+    x, valid = ragged_rows(model)
+    out = model.forward_rows(x, valid, STEPS)
+    torch.testing.assert_close(out.norm(dim=-1), torch.ones(len(out), STEPS), atol=1e-3, rtol=0)
 
 
 def test_rows_do_not_see_each_other():
@@ -131,7 +144,7 @@ def test_recorded_weights_are_those_that_were_used():
         ({"head_size": 5}, "`head_size` must be even for rotary positions, got 5."),
         (
             {"position": "absolute"},
-            "`position` must be one of ('rotary', 'relative', 'none'), got 'absolute'.",
+            "`position` must be one of ('recency', 'rotary', 'relative', 'none'), got 'absolute'.",
         ),
         ({"gate": "highway"}, "`gate` must be one of ('residual', 'gru'), got 'highway'."),
     ],
