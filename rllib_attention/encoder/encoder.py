@@ -116,6 +116,7 @@ class AttentionEncoder(TorchModel, Encoder):
             num_heads=attention.num_heads,
             head_size=attention.head_size,
             window=attention.window,
+            dilation=attention.dilation,
             ffn_dim=attention.ffn_dim,
             position=attention.position,
             gate=attention.gate,
