@@ -102,10 +102,10 @@ class AttentionConfig:
     window: int = 32
     ffn_dim: int = 128
     head_dim: int | None = None
-    position: Position = "rotary"
+    position: Position = "recency"
     gate: Gate = "residual"
     gate_bias: float = DEFAULT_GATE_BIAS
-    dropout: float = 0.0
+    dropout: float = 0.2
     prev_actions: int = 0
     prev_rewards: int = 0
     max_seq_len: int | None = None
@@ -207,8 +207,8 @@ class AttentionConfig:
     def from_rllib(cls, model_dict: Mapping[str, Any], **overrides: Any) -> AttentionConfig:
         """Read the old `use_attention` keys of an RLlib model dict.
 
-        Keys left out take RLlib's defaults, gates and positions are GTrXL's. RLlib's memory of
-        M past rows becomes `window = M + 1`, since a window includes the current step.
+        Keys left out take RLlib's defaults; gates, positions, and no dropout are GTrXL's. RLlib's
+        memory of M past rows becomes `window = M + 1`, since a window includes the current step.
         `attention_memory_training` is accepted and ignored, as RLlib ignores it. Keys that have
         nothing to do with attention (`fcnet_hiddens`, …) are left alone.
 
@@ -235,6 +235,7 @@ class AttentionConfig:
             name: model_dict.get(key, default) for key, (name, default) in rllib_keys.FIELDS.items()
         }
         fields |= {"window": _rllib_window(model_dict), "gate": "gru", "position": "relative"}
+        fields["dropout"] = 0.0
         return cls.from_dict(fields | overrides)
 
 
