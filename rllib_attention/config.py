@@ -72,7 +72,8 @@ class AttentionConfig:
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
-        dropout: Probability with which an attention weight is dropped in training.
+        dropout: Probability with which, in training, a number is dropped that attention or
+            feed-forward add to a step.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in

@@ -20,14 +20,11 @@ class MultiHeadAttention(nn.Module):
         num_heads: Heads H.
         head_size: Size E of one head; scores are divided by √E.
         position: Position scheme, shared by nobody else (it may hold weights).
-        dropout: Probability of dropping a weight α, in training passes only.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, head_size: int, position: NoPosition, dropout: float = 0.0
-    ):
+    def __init__(self, dim: int, num_heads: int, head_size: int, position: NoPosition):
         super().__init__()
-        self.num_heads, self.head_size, self.dropout = num_heads, head_size, dropout
+        self.num_heads, self.head_size = num_heads, head_size
         self.position = position
         self.qkv = nn.Linear(dim, 3 * num_heads * head_size, bias=False)
         self.out = nn.Linear(num_heads * head_size, dim, bias=False)
@@ -51,9 +48,7 @@ class MultiHeadAttention(nn.Module):
         query, key = self.position.rotate(pairs, angles).split(self.num_heads, dim=-2)
         return query, key, value
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, *, dropout: bool
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
         """C = softmax(s) V through torch's fused kernels.
 
         Args:
@@ -61,17 +56,15 @@ class MultiHeadAttention(nn.Module):
             key: (..., H, K, E).
             value: (..., H, K, E).
             mask: Which query sees which key.
-            dropout: Whether to drop weights with probability `self.dropout`.
 
         Returns:
             (..., H, Q, E).
         """
         query, attn_mask = self._position_mask(query, mask)
-        probability = self.dropout if dropout else 0.0
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, probability)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask)
 
     def weights(self, query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
-        """The weights α themselves, computed step by step; no dropout.
+        """The weights α themselves, computed step by step.
 
         Args:
             query: (..., H, Q, E).

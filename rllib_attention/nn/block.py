@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.feed_forward import FeedForward
@@ -45,6 +46,7 @@ class Block(nn.Module):
         x: Tensor,
         attend: Callable[[Tensor], Tensor],
         select: Callable[[Tensor], Tensor] = lambda tokens: tokens,
+        dropout: float = 0.0,
     ) -> Tensor:
         """Runs the block.
 
@@ -53,13 +55,19 @@ class Block(nn.Module):
             attend: Maps normed tokens to C, (..., D), for the tokens that `select` keeps. This is
                 where rows, packed blocks and the KV cache differ.
             select: Keeps the tokens that later layers need.
+            dropout: Probability of dropping a number that a sub-layer hands to its gate. Weights of
+                attention are not dropped: torch would leave its fused kernels.
 
         Returns:
             The kept tokens, (..., D).
         """
-        x = self.attention_gate(select(x), attend(self.attention_norm(x)))
+        x = self.attention_gate(select(x), _drop(attend(self.attention_norm(x)), dropout))
         norm, feed_forward = self.feed_forward_norm, self.feed_forward
         gate = self.feed_forward_gate
         if norm is None or feed_forward is None or gate is None:
             return x
-        return gate(x, feed_forward(norm(x)))
+        return gate(x, _drop(feed_forward(norm(x)), dropout))
+
+
+def _drop(update: Tensor, probability: float) -> Tensor:
+    return F.dropout(update, probability) if probability else update

@@ -35,7 +35,7 @@ class Transformer(nn.Module):
         position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
-        dropout: Probability of dropping an attention weight.
+        dropout: Probability of dropping a number that a sub-layer adds, in training passes.
 
     Raises:
         ValueError: If `position` or `gate` is unknown, or `head_size` is odd with rotary
@@ -58,13 +58,14 @@ class Transformer(nn.Module):
     ):
         super().__init__()
         self.num_layers, self.num_heads, self.window = num_layers, num_heads, window
+        self.dropout = dropout
 
         def build_block() -> Block:
             scheme = make_position(
                 position, dim=dim, num_heads=num_heads, head_size=head_size, window=window
             )
             return Block(
-                MultiHeadAttention(dim, num_heads, head_size, scheme, dropout),
+                MultiHeadAttention(dim, num_heads, head_size, scheme),
                 make_gate(gate, dim=dim, bias=gate_bias),
                 FeedForward(dim, ffn_dim) if ffn_dim else None,
                 make_gate(gate, dim=dim, bias=gate_bias) if ffn_dim else None,
@@ -90,6 +91,7 @@ class Transformer(nn.Module):
         Returns:
             The output tokens in packed order, to be given to `layout.unpack`.
         """
+        probability = self.dropout if dropout else 0.0
         for depth, block in enumerate(self.blocks):
             kept, keep = layout.trimmed(self._reach(depth))
             angles = self._angles(layout.position, tokens.device)
@@ -104,10 +106,10 @@ class Transformer(nn.Module):
             ) -> Tensor:
                 query, key, value = attention.project(x, angles)
                 query, key, value = blocked.queries(query), blocked.keys(key), blocked.keys(value)
-                context = attention.attend(query, key, value, blocked.mask, dropout=dropout)
+                context = attention.attend(query, key, value, blocked.mask)
                 return attention.merge(_select(blocked.merge(context), keep))
 
-            tokens = block(tokens, attend, lambda x, keep=keep: _select(x, keep))
+            tokens = block(tokens, attend, lambda x, keep=keep: _select(x, keep), probability)
             layout = kept
         return self.norm(tokens)
 
@@ -133,6 +135,7 @@ class Transformer(nn.Module):
         Returns:
             (B, T, D).
         """
+        probability = self.dropout if dropout else 0.0
         for depth, block in enumerate(self.blocks):
             size = rows.shape[1]
             num_queries = min(size, num_outputs + self._reach(depth))
@@ -150,10 +153,10 @@ class Transformer(nn.Module):
                 query = query[:, :, -num_queries:]
                 if weights is not None:
                     weights.append(attention.weights(query, key, mask))
-                context = attention.attend(query, key, value, mask, dropout=dropout)
+                context = attention.attend(query, key, value, mask)
                 return attention.merge(context.transpose(1, 2))
 
-            rows = block(rows, attend, lambda x, q=num_queries: x[:, -q:])
+            rows = block(rows, attend, lambda x, q=num_queries: x[:, -q:], probability)
         return self.norm(rows)
 
     def prefill(
@@ -200,7 +203,7 @@ class Transformer(nn.Module):
                 cache.fill(layer, slots, written, key[:, recent], value[:, recent])
                 query = query[:, query.shape[1] - num_queries :]
                 query, key, value = (y.transpose(1, 2) for y in (query, key, value))
-                context = attention.attend(query, key, value, mask, dropout=False)
+                context = attention.attend(query, key, value, mask)
                 return attention.merge(context.transpose(1, 2))
 
             rows = block(rows, attend, lambda x, q=num_queries: x[:, x.shape[1] - q :])

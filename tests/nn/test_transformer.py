@@ -186,6 +186,29 @@ def test_autocast(position):
     assert gradient(out.float(), valid, x).dtype == torch.float32
 
 
+@pytest.mark.parametrize("gate", ["residual", "gru"])
+def test_dropout_acts_on_what_both_sub_layers_add(gate):
+    model = build(num_layers=1, window=4, ffn_dim=8, gate=gate, dropout=0.5)
+    [block], added = model.blocks, {}
+    for name in ("attention_gate", "feed_forward_gate"):
+        getattr(block, name).register_forward_hook(
+            lambda _, args, out, name=name: added.setdefault(name, []).append(args[1])
+        )
+    x, valid, _ = ragged_rows(model)
+    layout = layout_of(valid, STEPS)
+    packed = layout.pack(x)
+    for dropout in (False, True):
+        model(packed, layout, dropout=dropout)
+        model.forward_rows(x, valid, STEPS, dropout=dropout)
+    for whole_packed, whole_rows, packed_part, rows_part in added.values():
+        assert all((whole != 0).all() for whole in (whole_packed, whole_rows[valid[:, -STEPS:]]))
+        for part in (packed_part, rows_part[valid[:, -STEPS:]]):
+            assert 0.4 < (part == 0).float().mean() < 0.6
+    whole, _, part, _ = added["attention_gate"]
+    kept = part != 0  # kept numbers are scaled up, so that the mean stays
+    torch.testing.assert_close(part[kept], 2 * whole[kept])
+
+
 @pytest.mark.parametrize(("name", "value"), [("position", "absolute"), ("gate", "highway")])
 def test_unknown_names_are_rejected(name, value):
     with pytest.raises(ValueError, match=f"`{name}` must be one of .* got '{value}'"):
