@@ -18,15 +18,19 @@ from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.rllib.utils.spaces.space_utils import (
-    unbatch,
-)
+from ray.rllib.utils.spaces.space_utils import unbatch
+from ray.train import Checkpoint
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.dispatch import use_attention
 from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.decision import Decision
-from rllib_attention.new_stack.policy_parts import PolicyParts, load_parts, module_parts
+from rllib_attention.new_stack.policy_parts import (
+    PolicyParts,
+    check_new_stack,
+    load_parts,
+    module_parts,
+)
 from rllib_attention.new_stack.policy_spaces import PolicySpaces
 from rllib_attention.new_stack.sessions import Session, Taken
 
@@ -82,6 +86,7 @@ class AttentionPolicy:
         agent_id: Hashable | None = None,
     ):
         if isinstance(source, Algorithm):
+            check_new_stack(source.config)
             with tempfile.TemporaryDirectory() as path:
                 source = load_parts(source.save_to_path(path), module_id, agent_id)
         if not isinstance(source, PolicyParts):
@@ -102,7 +107,7 @@ class AttentionPolicy:
     @classmethod
     def from_checkpoint(
         cls,
-        path: Any,
+        path: str | os.PathLike | Checkpoint,
         module_id: str | None = None,
         *,
         agent_id: Hashable | None = None,
@@ -118,11 +123,17 @@ class AttentionPolicy:
             agent_id: As for the class.
 
         Raises:
+            TypeError: If `path` is something else.
             ValueError: If there is no such checkpoint, module or agent, or the module has no
                 attention.
         """
         if isinstance(path, str | os.PathLike):
             return cls(load_parts(Path(path), module_id, agent_id))
+        if not isinstance(path, Checkpoint):
+            raise TypeError(
+                "`from_checkpoint` expects a path or a Tune checkpoint, got "
+                f"{type(path).__name__}. Fix: `AttentionPolicy.from_checkpoint(result.checkpoint)`."
+            )
         with path.as_directory() as folder:
             return cls(load_parts(folder, module_id, agent_id))
 
@@ -168,7 +179,6 @@ class AttentionPolicy:
         for obs, _, _ in steps:
             self._spaces.check(session, obs)
         self._forget(session)
-        self._last = None
         opened = Session(self._parts)
         for obs, action, reward in steps:
             opened.observe(obs, opened.taken)
@@ -191,7 +201,6 @@ class AttentionPolicy:
                 "open. Fix: close each session once; see `policy.sessions`."
             )
         self._forget(session)
-        self._last = None
         del self._sessions[session]
 
     def seed(self, seed: int) -> None:
@@ -228,11 +237,13 @@ class AttentionPolicy:
             ValueError: If an observation does not fit, a needed reward is missing, or there is an
                 action or reward of a session that has no step before.
         """
-        if not self._spaces.names_sessions(obs):
-            prev_action = {} if prev_action is None else {None: prev_action}
-            prev_reward = {} if prev_reward is None else {None: prev_reward}
-            return self._act({None: obs}, prev_action, prev_reward, explore, single=True)[None]
-        return self._act(obs, prev_action or {}, prev_reward or {}, explore, single=False)
+        single = not self._spaces.names_sessions(obs)
+        if single:
+            obs, prev_action, prev_reward = {None: obs}, {None: prev_action}, {None: prev_reward}
+        prev_action = {} if prev_action is None else prev_action
+        prev_reward = {} if prev_reward is None else prev_reward
+        actions = self._act(obs, prev_action, prev_reward, explore, single=single)
+        return actions[None] if single else actions
 
     def values(self) -> Any:
         """Returns the critic's values of the states in which `act` was called last.
@@ -241,8 +252,7 @@ class AttentionPolicy:
             A number, or {session: number} if `act` was given sessions.
 
         Raises:
-            ValueError: If the module has no critic, or nothing was decided since the last `reset`
-                or `close`.
+            ValueError: If the module has no critic, or there is no decision yet.
         """
         return self._decided().values(self.module)
 
@@ -255,8 +265,7 @@ class AttentionPolicy:
 
         Raises:
             ValueError: If the actions are neither, the module computes actions without a
-                distribution, or nothing was decided since the last `reset` or
-                `close`.
+                distribution, or there is no decision yet.
         """
         return self._decided().action_probs(self.module.action_space)
 
@@ -311,6 +320,7 @@ class AttentionPolicy:
 
     def _observe(self, sessions: list[Session], explore: bool) -> tuple[dict, dict]:
         """Runs the env-to-module pipeline on the sessions' newest observations."""
+        self._last = None  # the memory that it was computed from moves on
         shared_data: dict[str, Any] = {}
         batch = self._parts.env_to_module(
             rl_module=self._parts.runner_module,
@@ -342,8 +352,8 @@ class AttentionPolicy:
     def _decided(self) -> Decision:
         if self._last is None:
             raise ValueError(
-                "Nothing was decided since the last `reset` or `close`. Fix: call "
-                "`policy.act(obs)` first."
+                "There is no decision to look at. Fix: call `policy.act(obs)` first; a `reset` "
+                "with a history forgets it."
             )
         return self._last
 

@@ -1,13 +1,14 @@
 """`AttentionConfig` fields that may be Ray Tune search spaces."""
 
 import itertools
+import math
 import numbers
 from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.tune.search.sample import Categorical, Domain, Float, Integer
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized
 
 from rllib_attention.config import AttentionConfig
 
@@ -204,7 +205,21 @@ def _extremes(space: Any) -> list[Any]:
     if isinstance(space, Categorical):
         return list(space.categories)
     if isinstance(space, Integer):
-        return [space.lower, space.upper - 1]
-    if isinstance(space, Float):
+        # Ray's quantized ranges (`tune.qrandint`) have their upper end in them.
+        is_quantized = isinstance(space.get_sampler(), Quantized)
+        return [space.lower, space.upper if is_quantized else space.upper - 1]
+    if isinstance(space, Float) and math.isfinite(space.lower) and math.isfinite(space.upper):
         return [space.lower, space.upper]
-    return [space.sample()]
+    return [_one_of(space)]
+
+
+def _one_of(space: Domain) -> Any:
+    """Returns a value of a search space without known ends."""
+    try:
+        return space.sample()
+    except Exception as error:  # whatever the user's function raises
+        raise ValueError(
+            f"Expected a search space that says by itself which values it has, got {space}, which "
+            f"failed with {error!r} before the trial's other options are known. Use e.g. "
+            "`use_attention(config, window=tune.choice([16, 64]))`."
+        ) from error

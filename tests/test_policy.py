@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import gymnasium as gym
@@ -16,9 +17,11 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.tune import Checkpoint
 
 from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
 from rllib_attention.encoder.rollout_cache import RolloutCache
+from tests.test_docs import code_blocks
 
 LENGTH = 30
 TOLERANCE = 2e-5  # of float32 actions within bounds of up to 9
@@ -155,6 +158,8 @@ def random_policy(attention=WITH_PAST, observations=VECTOR, actions=None):
     with torch.no_grad():  # large, so that the past matters
         for weight in policy.module.parameters():
             weight += 0.1 * torch.randn_like(weight)
+        for weight in policy.module.pi.parameters():  # no action is clipped
+            weight *= 0.3
     return policy
 
 
@@ -221,6 +226,11 @@ def test_it_acts_from_cached_keys_and_values(monkeypatch):
     rebuild = RolloutCache._rebuild
     monkeypatch.setattr(RolloutCache, "_rebuild", lambda *args: rebuilt.append(1) or rebuild(*args))
     replayed(policy, steps)
+    for name in "ab":  # one slot more, and all caches are made anew
+        policy.act({name: steps[0][0]})
+    rebuilt.clear()
+    for _, name in zip(range(10), "abbbaabaaa", strict=True):
+        policy.act({name: steps[1][0]}, prev_reward={name: 0.0})
     assert not rebuilt
     replayed(policy, steps, start=5)
     assert rebuilt
@@ -233,6 +243,7 @@ def test_what_was_done_instead_counts():
     assert_same(own[:1], told[:1])
     assert differ(own[1:7], told[1:7])
     taught = [(obs, action, reward) for (obs, _, reward), action in zip(steps, own, strict=True)]
+    assert np.abs(own).max() < 9.0
     # Inside the bounds, the policy's own actions come back from the environment unchanged.
     assert_same(replayed(policy, taught, told=12), own)
 
@@ -373,6 +384,15 @@ def test_a_module_alone_acts_as_in_its_policy(tmp_path):
     steps = random_steps(10, 0, policy)
     restored = AttentionPolicy.from_checkpoint(tmp_path)
     assert_same(replayed(restored, steps), replayed(policy, steps))
+    tuned = AttentionPolicy.from_checkpoint(Checkpoint(str(tmp_path)))
+    assert_same(replayed(tuned, steps), replayed(policy, steps))
+
+
+def test_the_page_on_acting_runs_as_printed():
+    page = Path(__file__).parents[1] / "docs" / "acting.md"
+    blocks = [block.code for block in code_blocks(page.read_text())]
+    assert len(blocks) == 5
+    exec(compile("\n".join(blocks), str(page), "exec"), {})
 
 
 # Errors
@@ -399,6 +419,14 @@ def test_wrong_checkpoints(tmp_path):
         AttentionPolicy.from_checkpoint(tmp_path / "module", "x")
     with pytest.raises(TypeError, match="expects an Algorithm, got str"):
         AttentionPolicy("path")
+    with pytest.raises(TypeError, match="expects a path or a Tune checkpoint, got int"):
+        AttentionPolicy.from_checkpoint(1)
+
+
+def test_an_algorithm_of_the_old_stack(stop):
+    config = config_of(PPOConfig().api_stack(False, False), VECTOR, Discrete(2), SMALL)
+    with says("AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old"):
+        AttentionPolicy(stop(config.build_algo()))
 
 
 def test_a_module_without_attention(stop):
@@ -419,13 +447,13 @@ def test_misuse_is_found_before_any_session_moves():
     assert policy.sessions == ()
     with says("Session None has no step before, so no `prev_action` or `prev_reward`."):
         policy.act(obs, prev_reward=1.0)
-    with says("Nothing was decided"):
+    with says("There is no decision to look at."):
         policy.values()
     policy.act({"a": obs})
     with says("The module reads previous rewards, but that of session 'a' is missing."):
         policy.act({"a": obs})
-    with says("`prev_reward` expects {session: ...} with sessions of this call, ['a'], got 1.0."):
-        policy.act({"a": obs}, prev_reward=1.0)
+    with says("`prev_reward` expects {session: ...} with sessions of this call, ['a'], got 0.0."):
+        policy.act({"a": obs}, prev_reward=0.0)
     with says("`prev_action` expects {session: ...} with sessions of this call, ['a'], got ['b']."):
         policy.act({"a": obs}, prev_action={"b": 0})
     assert policy._sessions["a"].episode.t == 0

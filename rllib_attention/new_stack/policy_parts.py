@@ -166,6 +166,22 @@ def module_parts(rl_module: RLModule, module_id: str | None) -> PolicyParts:
     )
 
 
+def check_new_stack(config: AlgorithmConfig) -> None:
+    """Raises if an Algorithm does not work as this module expects.
+
+    Args:
+        config: The Algorithm's config.
+
+    Raises:
+        ValueError: If it is of RLlib's old API stack.
+    """
+    if not config.enable_rl_module_and_learner:
+        raise ValueError(
+            "AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old. "
+            "Fix: `config.api_stack(True, True)`, or act by `algo.get_policy()`."
+        )
+
+
 def for_acting(pipeline: ConnectorPipelineV2) -> ConnectorPipelineV2:
     """Returns a copy of a runner's pipeline that only acts: its filters do not learn."""
     kind, args, options = _for_acting((type(pipeline), *pipeline.get_ctor_args_and_kwargs()))

@@ -109,12 +109,14 @@ class Session:
         """
         self.taken = None
         if taken is None:
-            self.episode.add_env_reset(self._of_agent(obs))
+            if self._agent_id is None:
+                self.episode.add_env_reset(obs)
+            else:
+                self.episode.add_env_reset(observations=self._of_agent(obs))
             return
         if len(self.episode) >= max(_MIN_FRAGMENT, self._lookback):
             self.episode = self.episode.cut(len_lookback_buffer=self._lookback)
         action, reward = taken.action, taken.reward or 0.0
-        # Both kinds of episodes call the first argument differently.
         self.episode.add_env_step(
             self._of_agent(obs), self._of_agent(action), self._of_agent(reward)
         )

@@ -14,6 +14,7 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from rllib_attention import AttentionConfig, use_attention
 from rllib_attention.new_stack.chunk_length import fragment_length
 from rllib_attention.new_stack.module_specs import model_config_of, module_options
+from rllib_attention.new_stack.replay_buffers import run_length_that_pays
 from tests.harness import DISCRETE, VECTOR
 from tests.refusal import refuses
 
@@ -59,8 +60,10 @@ def test_vtrace_gets_whole_fragments(config_class):
     assert length(use_attention(config)) == 64
 
 
-def test_replayed_transitions_are_drawn_one_by_one():
-    assert length(use_attention(DQNConfig())) == 1
+def test_replayed_runs_follow_from_the_batch():
+    assert length(use_attention(DQNConfig())) == 1  # RLlib's batch of 32 has no room for runs
+    config = DQNConfig().training(train_batch_size_per_learner=256)
+    assert length(use_attention(config)) == run_length_that_pays(config) > 1
 
 
 def test_fragments_of_unknown_length():

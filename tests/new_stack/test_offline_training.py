@@ -7,7 +7,7 @@ import msgpack_numpy
 import numpy as np
 import pytest
 import ray
-from ray import tune
+import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.bc import BCConfig
@@ -23,14 +23,13 @@ from ray.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
 from ray.rllib.offline.offline_prelearner import OfflinePreLearner
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils import unflatten_dict
-from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
 from rllib_attention import AttentionConfig, use_attention
 from rllib_attention.encoder.inputs import ChunkContext, unnested
-from rllib_attention.new_stack.replay_buffers import OfflineChunkBuffer, OfflineHistoryBuffer
+from rllib_attention.new_stack.replay_buffers import OfflineChunkBuffer
 from tests import memory_env
 from tests.memory_env import DELAY, LENGTH, ExpertActions, RepeatPast, answer
-from tests.refusal import refuses
+from tests.streams import as_windows, read_windows
 
 # Ray's workers do not have the tests' folder on their path.
 ray.cloudpickle.register_pickle_by_value(memory_env)
@@ -116,22 +115,50 @@ def test_chunks_have_their_true_context(name):
         np.testing.assert_array_equal(row[:steps], row[0] + np.arange(steps))
 
 
+@pytest.mark.parametrize("max_seq_len", [1, 5])
 @pytest.mark.parametrize("name", WINDOW)
-def test_windows_are_the_true_past(name):
+def test_replayed_steps_are_the_true_past(name, max_seq_len):
+    config = offline_config(WINDOW[name]).training(train_batch_size_per_learner=60)
+    use_attention(config, ATTENTION, max_seq_len=max_seq_len)
+    batch = prelearn(config, marked_episodes([12, 7, 20]))
+    assert len({len(column) for column in batch.values()} | {60}) == 1
+    obs, next_obs = (
+        [steps[:, 0] for steps, _ in read_windows(batch[column], CONTEXT_LEN, (1,), 0)]
+        for column in (Columns.OBS, Columns.NEXT_OBS)
+    )
+    now, after = (np.array([steps[-1] for steps in column]) for column in (obs, next_obs))
+    assert len(np.unique(now)) > 10
+    np.testing.assert_array_equal(after, now + 1)
+    for steps in obs + next_obs:
+        length = min(steps[-1] % 100, CONTEXT_LEN) + 1
+        np.testing.assert_array_equal(steps, steps[-1] + np.arange(1 - length, 1))
+    ends = np.isin(after, [112, 207, 320])
+    np.testing.assert_array_equal(batch[Columns.TERMINATEDS], ends)
+    # 12 slots of 5 are 12 runs or a few more.
+    num_runs = 1 + (np.diff(now) != 1).sum()
+    assert num_runs > 40 if max_seq_len == 1 else num_runs <= 24
+
+
+@pytest.mark.parametrize("name", WINDOW)
+def test_modules_compute_from_runs_what_they_compute_from_windows(name):
+    """CQL repeats observations for each action that it samples."""
     config = offline_config(WINDOW[name]).training(train_batch_size_per_learner=60)
     use_attention(config, ATTENTION)
-    batch = prelearn(config, marked_episodes([12, 7, 20]))
-    obs, next_obs = batch[Columns.OBS], batch[Columns.NEXT_OBS]
-    assert obs.shape == next_obs.shape == (60, CONTEXT_LEN + 1, 2)
-    assert len(np.unique(obs[:, -1, 0])) > 10
-    np.testing.assert_array_equal(next_obs[:, -1, 0], obs[:, -1, 0] + 1)
-    for windows in (obs, next_obs):
-        for window in windows:
-            now = window[-1, 0]
-            assert true_past(window[:-1, 0], now, CONTEXT_LEN)
-            assert window[:, 1].sum() == min(now % 100, CONTEXT_LEN) + 1  # valid steps
-    ends = np.isin(next_obs[:, -1, 0], [112, 207, 320])
-    np.testing.assert_array_equal(batch[Columns.TERMINATEDS], ends)
+    [nested_batch] = prelearned(config, marked_episodes([12, 7, 20]), 1)
+    batch = {k: torch.as_tensor(v) for k, v in nested_batch[DEFAULT_MODULE_ID].items()}
+    learner = config.build_learner(env=RepeatPast())
+    learner.build()
+    module = learner.module[DEFAULT_MODULE_ID].unwrapped()
+    windows = batch | {
+        column: as_windows(batch[column], CONTEXT_LEN) for column in (Columns.OBS, Columns.NEXT_OBS)
+    }
+    found = []
+    for given in (batch, windows):
+        torch.manual_seed(0)
+        found.append(module.forward_train(given))
+    assert found[0].keys() == found[1].keys()
+    for key, value in found[0].items():
+        torch.testing.assert_close(value, found[1][key], rtol=1e-5, atol=1e-5)
 
 
 def expert_episodes() -> list[SingleAgentEpisode]:
@@ -220,96 +247,6 @@ def test_bc_learns_to_act_by_memory():
     assert losses[0] > 1.0 > 0.9 > losses[-1]
     # … and no policy loses less than 1 in a step.
     assert np.mean(returns) > -0.5 * (LENGTH - DELAY)
-
-
-# --- Settings ---
-
-
-@pytest.mark.parametrize("name", ALL)
-def test_what_was_left_at_its_default_is_set(name):
-    config = use_attention(offline_config(ALL[name]), ATTENTION)
-    assert config.materialize_mapped_data is False
-    assert config.episode_lookback_horizon >= ATTENTION.history_len
-    assert config.model_config["max_seq_len"] == ATTENTION.max_seq_len
-    is_window = name in WINDOW
-    expected = OfflineHistoryBuffer if is_window else OfflineChunkBuffer
-    assert config.prelearner_buffer_class is expected
-    kwargs = {"history_len": ATTENTION.history_len} if is_window else {}
-    assert config.prelearner_buffer_kwargs == kwargs
-
-
-def test_a_sweep_gets_its_longest_history():
-    config = offline_config(CQLConfig, prelearner_buffer_kwargs={"capacity": 7})
-    use_attention(config, ATTENTION, window=tune.grid_search([2, 9]))
-    assert config.prelearner_buffer_kwargs == {"capacity": 7, "history_len": 16}
-
-
-def test_a_second_try_with_a_longer_window():
-    """What a refused call would have set must not be taken for the user's setting."""
-    config = offline_config(CQLConfig).training(n_step=3)
-    with refuses(config, ValueError, "`n_step` must be 1"):
-        use_attention(config, window=4)
-    use_attention(config.training(n_step=1), num_layers=1, window=33)
-    assert config.prelearner_buffer_kwargs == {"history_len": 32}
-
-
-def test_own_buffers_stay():
-    class MyChunkBuffer(EpisodeReplayBuffer):
-        pass
-
-    class MyHistoryBuffer(OfflineHistoryBuffer):
-        pass
-
-    for config_class, buffer in ((BCConfig, MyChunkBuffer), (IQLConfig, MyHistoryBuffer)):
-        config = offline_config(config_class, prelearner_buffer_class=buffer)
-        assert use_attention(config, ATTENTION).prelearner_buffer_class is buffer
-
-
-def test_online_algorithms_keep_their_offline_settings():
-    config = use_attention(PPOConfig().environment("CartPole-v1"))
-    assert config.materialize_mapped_data
-    assert config.prelearner_buffer_class is None
-
-
-@pytest.mark.parametrize(
-    ("config", "message"),
-    [
-        (
-            offline_config(BCConfig, input_read_episodes=False),
-            "expected `input_read_episodes=True`, got False. Use `config.offline_data(",
-        ),
-        (
-            offline_config(BCConfig).multi_agent(policies={"a", "b"}),
-            "RLlib reads offline data of a single agent only",
-        ),
-        (
-            offline_config(CQLConfig, dataset_num_iters_per_learner=1),
-            "`dataset_num_iters_per_learner` must be at least 2 for CQL",
-        ),
-        (
-            offline_config(CQLConfig).training(n_step=3),
-            "`n_step` must be 1 for offline data, got 3",
-        ),
-        (
-            offline_config(IQLConfig, prelearner_buffer_class=EpisodeReplayBuffer),
-            "`prelearner_buffer_class` must be an OfflineHistoryBuffer, whose samples carry their "
-            "past, got 'EpisodeReplayBuffer'.",
-        ),
-        (
-            offline_config(IQLConfig, prelearner_buffer_kwargs={"history_len": 3}),
-            "must hold a `history_len` of at least the 4 steps that attention looks back, got 3.",
-        ),
-    ],
-)
-def test_what_cannot_work_is_refused(config, message):
-    with refuses(config, ValueError, message):
-        use_attention(config, ATTENTION)
-
-
-def test_a_missing_reader_is_named(monkeypatch):
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(ImportError, match="pip install msgpack-numpy"):
-        use_attention(offline_config(BCConfig), ATTENTION)
 
 
 def test_chunk_buffer_fills_a_batch():
