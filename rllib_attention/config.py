@@ -28,6 +28,8 @@ from rllib_attention.config_checks import (
 Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
+_DEFAULT_DROPOUT = 0.2
+
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64
 
@@ -83,7 +85,9 @@ class AttentionConfig:
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
         dropout: Probability with which, in training, a number is dropped that attention or
-            feed-forward add to a step.
+            feed-forward add to a step. None means 0.2 where policies train on chunks (PPO, APPO,
+            IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
+            Q-networks train on replayed windows, for which it was not tried.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
@@ -119,7 +123,7 @@ class AttentionConfig:
     position: Position = "recency"
     gate: Gate = "residual"
     gate_bias: float = DEFAULT_GATE_BIAS
-    dropout: float = 0.2
+    dropout: float | None = None
     prev_actions: int = 0
     prev_rewards: int = 0
     max_seq_len: int | None = None
@@ -156,6 +160,16 @@ class AttentionConfig:
         `max(prev_actions, prev_rewards)` more than `context_len`.
         """
         return self.context_len + max(self.prev_actions, self.prev_rewards)
+
+    def dropout_rate(self, *, windowed: bool) -> float:
+        """Return the dropout that acts in training.
+
+        Args:
+            windowed: Whether training observations are replayed windows.
+        """
+        if self.dropout is not None:
+            return self.dropout
+        return 0.0 if windowed else _DEFAULT_DROPOUT
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain Python values, the inverse of `from_dict`."""

@@ -53,7 +53,7 @@ def test_defaults():
         "position": "recency",
         "gate": "residual",
         "gate_bias": 2.0,
-        "dropout": 0.2,
+        "dropout": None,
         "prev_actions": 0,
         "prev_rewards": 0,
         "max_seq_len": None,
@@ -240,3 +240,10 @@ def test_the_constructor_looks_like_a_dataclass():
     assert list(parameters) == FIELDS
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert parameters["window"].default == 32
+
+
+def test_dropout_left_out_acts_on_chunks_only():
+    config = AttentionConfig()
+    assert config.dropout_rate(windowed=False) > 0 == config.dropout_rate(windowed=True)
+    given = config.replace(dropout=0.3)
+    assert given.dropout_rate(windowed=False) == given.dropout_rate(windowed=True) == 0.3

@@ -54,7 +54,7 @@ def test_integer_fields_refuse_other_types(name, value):
 @pytest.mark.parametrize(
     ("name", "call"),
     [
-        ("dropout", "use_attention(config, dropout=0.2)"),
+        ("dropout", "use_attention(config, dropout=0.1)"),
         ("gate_bias", "use_attention(config, gate='gru', gate_bias=2.0)"),
     ],
 )
@@ -115,7 +115,7 @@ def test_integer_fields_accept_their_minimum(name):
 def test_dropout_range(value):
     message = (
         f"AttentionConfig.dropout must be at least 0 and below 1, got {float(value)!r}. "
-        "Fix: `use_attention(config, dropout=0.2)`."
+        "Fix: `use_attention(config, dropout=0.1)`."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AttentionConfig(dropout=value)
