@@ -26,7 +26,7 @@ def as_windows(packed, context: int) -> torch.Tensor:
 def read_windows(packed, context: int, obs_shape: tuple, prev_size: int) -> list[tuple]:
     """Returns observations and previous inputs of each row's real steps, of streams or windows."""
     packed = torch.as_tensor(np.asarray(packed))
-    if packed[..., -1].max() > 1:
+    if (packed[..., -1].long() & ~8).max() > 1:  # 8 marks next observations, of windows too
         packed = as_windows(packed, context)
     obs, prev, tags = (x.numpy() for x in unpack_tokens(packed, obs_shape, prev_size))
     return [(obs[row][real], prev[row][real]) for row, real in enumerate(tags > 0)]

@@ -172,8 +172,9 @@ def test_an_earlier_calls_lookback_is_no_setting_of_the_user():
 
 
 def test_a_second_try_after_a_refusal_starts_afresh():
-    config = SACConfig().training(n_step=3)
-    config.training(replay_buffer_config={"type": "EpisodeReplayBuffer"})
-    with refuses(config, ValueError, "`n_step` must be 1"):
+    config = SACConfig().training(replay_buffer_config={"type": "ReplayBuffer"})
+    with refuses(config, ValueError, "The replay buffer's `type` must be one of"):
         use_attention(config, window=4)
-    use_attention(config.training(n_step=1), window=64)
+    config.training(replay_buffer_config={"type": "EpisodeReplayBuffer"})
+    use_attention(config, num_layers=1, window=64)
+    assert config.episode_lookback_horizon == 63
