@@ -28,6 +28,8 @@ from rllib_attention.config_checks import (
 Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
+_DEFAULT_DROPOUT = 0.2
+
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64
 
@@ -63,6 +65,16 @@ class AttentionConfig:
         num_layers: Number of blocks (attention and feed-forward) on top of each other.
         window: Time steps that each layer attends to, the current one included. A window of 1
             sees no past: a control without memory.
+        dilation: How far apart the steps are that each layer attends to, compared with the layer
+            below. The lowest one looks at every step; with `dilation=d` the next one looks at
+            every d-th step, then every d²-th. So `window=32, dilation=32` sees 1,023 steps with 2
+            layers, and `window=22, dilation=22` 10,647 with 3, while each step still attends to
+            `window` others per layer. It costs memory in rollouts (`dilation ** l * window` steps
+            of keys and values in layer l), context in training (`max_seq_len` should be no shorter
+            than it), and detail: of the distant past, a layer sees every d-th step only, as the
+            layers below sum it up. A fixed lag beyond the lowest window is seen sharply only if it
+            is a sum of the layers' lags; with a `dilation` above `window` some steps are not seen
+            at all. 1 means a plain window in every layer.
         ffn_dim: Hidden width of each block's feed-forward part. 0 leaves that part out.
         head_dim: Width of one attention head. None means `dim // num_heads`.
         position: How attention knows the distance between two steps: `"rotary"` turns queries
@@ -72,7 +84,10 @@ class AttentionConfig:
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
-        dropout: Probability with which an attention weight is dropped in training.
+        dropout: Probability with which, in training, a number is dropped that attention or
+            feed-forward add to a step. None means 0.2 where policies train on chunks (PPO, APPO,
+            IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
+            Q-networks train on replayed windows, for which it was not tried.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
@@ -84,8 +99,8 @@ class AttentionConfig:
         TypeError: A field has the wrong type.
         ValueError: An argument is no field (with the closest one, or our name for a key of
             RLlib's); a field is out of its range; `dim` is no multiple of `num_heads` while
-            `head_dim` is None; the head size is odd with rotary positions; or `gate_bias` is
-            set without the gate that reads it.
+            `head_dim` is None; the head size is odd with rotary positions; `dilation` is above 1
+            with a single layer; or `gate_bias` is set without the gate that reads it.
 
     Example:
         >>> from rllib_attention import AttentionConfig
@@ -94,18 +109,21 @@ class AttentionConfig:
         63
         >>> config.replace(window=64).context_len
         126
+        >>> config.replace(dilation=32).context_len
+        1023
     """
 
     dim: int = 64
     num_heads: int = 4
     num_layers: int = 2
     window: int = 32
+    dilation: int = 1
     ffn_dim: int = 128
     head_dim: int | None = None
-    position: Position = "rotary"
+    position: Position = "recency"
     gate: Gate = "residual"
     gate_bias: float = DEFAULT_GATE_BIAS
-    dropout: float = 0.0
+    dropout: float | None = None
     prev_actions: int = 0
     prev_rewards: int = 0
     max_seq_len: int | None = None
@@ -127,12 +145,12 @@ class AttentionConfig:
     @property
     def receptive_field(self) -> int:
         """Time steps that the output at one step depends on, that step included."""
-        return self.num_layers * (self.window - 1) + 1
+        return self.context_len + 1
 
     @property
     def context_len(self) -> int:
         """Past time steps that the output at one step depends on."""
-        return self.receptive_field - 1
+        return (self.window - 1) * sum(self.dilation**layer for layer in range(self.num_layers))
 
     @property
     def history_len(self) -> int:
@@ -142,6 +160,16 @@ class AttentionConfig:
         `max(prev_actions, prev_rewards)` more than `context_len`.
         """
         return self.context_len + max(self.prev_actions, self.prev_rewards)
+
+    def dropout_rate(self, *, windowed: bool) -> float:
+        """Return the dropout that acts in training.
+
+        Args:
+            windowed: Whether training observations are replayed windows.
+        """
+        if self.dropout is not None:
+            return self.dropout
+        return 0.0 if windowed else _DEFAULT_DROPOUT
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain Python values, the inverse of `from_dict`."""
@@ -207,8 +235,8 @@ class AttentionConfig:
     def from_rllib(cls, model_dict: Mapping[str, Any], **overrides: Any) -> AttentionConfig:
         """Read the old `use_attention` keys of an RLlib model dict.
 
-        Keys left out take RLlib's defaults, gates and positions are GTrXL's. RLlib's memory of
-        M past rows becomes `window = M + 1`, since a window includes the current step.
+        Keys left out take RLlib's defaults; gates, positions, and no dropout are GTrXL's. RLlib's
+        memory of M past rows becomes `window = M + 1`, since a window includes the current step.
         `attention_memory_training` is accepted and ignored, as RLlib ignores it. Keys that have
         nothing to do with attention (`fcnet_hiddens`, …) are left alone.
 
@@ -235,6 +263,7 @@ class AttentionConfig:
             name: model_dict.get(key, default) for key, (name, default) in rllib_keys.FIELDS.items()
         }
         fields |= {"window": _rllib_window(model_dict), "gate": "gru", "position": "relative"}
+        fields["dropout"] = 0.0
         return cls.from_dict(fields | overrides)
 
 

@@ -23,6 +23,7 @@ MINIMUM = {
     "num_heads": 1,
     "num_layers": 1,
     "window": 1,
+    "dilation": 1,
     "ffn_dim": 0,
     "head_dim": 1,
     "prev_actions": 0,
@@ -37,6 +38,7 @@ DEFAULT_GATE_BIAS = 2.0
 _FLOATS = ("gate_bias", "dropout")
 _BOOLS = ("check_finite",)
 # What an error proposes for fields whose default is None.
+_EXAMPLES = {"dropout": 0.1}
 _EXAMPLE = 16
 
 
@@ -76,7 +78,8 @@ def check_ranges(config: Config) -> None:
     for name, choices in CHOICES.items():
         expected = "one of " + ", ".join(map(repr, choices))
         _require(getattr(config, name) in choices, config, name, expected)
-    _require(0.0 <= config.dropout < 1.0, config, "dropout", "at least 0 and below 1")
+    dropout = 0.0 if config.dropout is None else config.dropout
+    _require(0.0 <= dropout < 1.0, config, "dropout", "at least 0 and below 1")
     _require(math.isfinite(config.gate_bias), config, "gate_bias", "finite")
 
 
@@ -95,6 +98,13 @@ def check_combinations(config: Config) -> None:
         )
     if config.position in _ROTARY and config.head_size % 2:
         raise ValueError(_odd_head_message(config))
+    if config.num_layers == 1 and config.dilation > 1:
+        raise ValueError(
+            "AttentionConfig.dilation is only read with num_layers of at least 2 (the lowest layer "
+            f"looks at every step), got dilation={config.dilation} with num_layers=1. Fix: "
+            f"`use_attention(config, num_layers=2, dilation={config.dilation})`, or leave dilation "
+            "out."
+        )
     if config.gate == "residual" and config.gate_bias != DEFAULT_GATE_BIAS:
         raise ValueError(
             "AttentionConfig.gate_bias is only read with gate='gru', got gate_bias="
@@ -159,7 +169,8 @@ def to_int(where: str, value: Any, call: str) -> int:
 def fix(name: str, value: Any) -> str:
     """Return the call that sets a field to a valid value."""
     gate = "gate='gru', " if name == "gate_bias" else ""
-    return f"use_attention(config, {gate}{name}={_EXAMPLE if value is None else repr(value)})"
+    example = _EXAMPLES.get(name, _EXAMPLE) if value is None else value
+    return f"use_attention(config, {gate}{name}={example!r})"
 
 
 def _converter(name: str) -> Callable[[str, Any, str], Any]:

@@ -116,11 +116,12 @@ class AttentionEncoder(TorchModel, Encoder):
             num_heads=attention.num_heads,
             head_size=attention.head_size,
             window=attention.window,
+            dilation=attention.dilation,
             ffn_dim=attention.ffn_dim,
             position=attention.position,
             gate=attention.gate,
             gate_bias=attention.gate_bias,
-            dropout=attention.dropout,
+            dropout=attention.dropout_rate(windowed=config.windowed),
         )
         self._obs_shape = tuple(config.observation_space.shape or ())
         self._cache: RolloutCache | None = None

@@ -1,7 +1,10 @@
 """Keys and values of step-by-step rollouts.
 
-Shapes: N slots (one for each sub-environment or agent), H heads, W window, E head size, B batch.
+Shapes: N slots (one for each sub-environment or agent), H heads, W window, s stride, E head size,
+B batch.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -12,25 +15,27 @@ from rllib_attention.nn.rings import Rings, StepIndex
 
 
 class KVCache:
-    """Keys and values of the last W steps of every slot and layer, updated in place.
+    """Keys and values that the next steps of every slot read, updated in place.
+
+    A layer of stride s keeps the last s*W steps of a slot, 2*s*W*H*E numbers.
 
     Args:
-        num_layers: Layers, each with its own rings.
+        strides: The stride of each layer.
         num_slots: Slots N.
         num_heads: Heads H.
         head_size: Size E of one head.
-        window: Entries W in a ring.
+        window: Time steps W that a query attends to.
         device: Where the buffers live.
         dtype: Their type.
 
     Raises:
-        ValueError: If a size is no positive integer.
+        ValueError: If there is no stride, or a stride or size is no positive integer.
     """
 
     def __init__(
         self,
         *,
-        num_layers: int,
+        strides: Sequence[int],
         num_slots: int,
         num_heads: int,
         head_size: int,
@@ -38,27 +43,41 @@ class KVCache:
         device: torch.device,
         dtype: torch.dtype,
     ):
-        check_int("num_layers", num_layers, 1)
+        if not strides:
+            raise ValueError("`strides` must hold one number for each layer, got none.")
         check_int("head_size", head_size, 1)
-        self.rings = Rings(
-            num_slots=num_slots, num_heads=num_heads, window=window, device=device, dtype=dtype
-        )
-        shape = (2, num_slots * num_heads, window, head_size)
+        self.strides = tuple(strides)
+        # Layers of one stride share their places.
+        self._rings = {
+            stride: Rings(
+                num_slots=num_slots,
+                num_heads=num_heads,
+                window=window,
+                stride=stride,
+                device=device,
+                dtype=dtype,
+            )
+            for stride in self.strides
+        }
+        shapes = [(2, s * num_slots, num_heads, window, head_size) for s in self.strides]
         # A buffer made under inference mode could not be written outside of it.
         with torch.inference_mode(False):
-            self.layers = [
-                torch.zeros(shape, device=device, dtype=dtype) for _ in range(num_layers)
-            ]
+            self.layers = [torch.zeros(shape, device=device, dtype=dtype) for shape in shapes]
 
-    def locate(self, slots: np.ndarray, steps: np.ndarray, starts: np.ndarray) -> StepIndex:
-        """Locates the current step of some slots, once for all layers.
+    def locate(
+        self, slots: np.ndarray, steps: np.ndarray, starts: np.ndarray
+    ) -> dict[int, StepIndex]:
+        """Locates the current step of some slots.
 
         Args:
             slots: (B,).
             steps: Their current time steps, (B,).
             starts: The first step that was written for each, (B,).
+
+        Returns:
+            The places in all layers of each stride.
         """
-        return self.rings.locate(slots, steps, starts)
+        return {s: rings.locate(slots, steps, starts) for s, rings in self._rings.items()}
 
     def write(self, layer: int, index: StepIndex, pairs: Tensor) -> None:
         """Writes the current step.
@@ -68,20 +87,23 @@ class KVCache:
             index: From `locate`.
             pairs: Keys, then values, (B, 2*H, E).
         """
-        ring = self.layers[layer]
-        ring.view(-1, ring.shape[-1]).index_copy_(0, index.write, pairs.flatten(0, 1))
+        rings = self.layers[layer]
+        rings.view(-1, rings.shape[-1]).index_copy_(0, index.write, pairs.flatten(0, 1))
 
     def read(self, layer: int, index: StepIndex) -> tuple[Tensor, Tensor]:
         """Returns the slots' keys (B*H, E, W) and values (B*H, W, E); views where possible."""
         rings = self.layers[layer]
-        used = rings[:, : len(index.bias)] if index.rings is None else rings[:, index.rings]
-        key, value = used.unbind(0)
+        if isinstance(index.rings, slice):
+            used = rings[:, index.rings]
+        else:
+            used = rings.index_select(1, index.rings)
+        key, value = used.flatten(1, 2).unbind(0)
         return key.transpose(1, 2), value
 
     def fill(
         self, layer: int, slots: np.ndarray, steps: np.ndarray, key: Tensor, value: Tensor
     ) -> None:
-        """Writes past steps of some slots, of which at most the last W of a slot are given.
+        """Writes past steps of some slots, of which at most the last s*W of a slot are given.
 
         Args:
             layer: Index of the layer.
@@ -90,6 +112,6 @@ class KVCache:
             key: (N, H, E).
             value: (N, H, E).
         """
-        where = self.rings.entries(slots, steps)
-        for ring, new in zip(self.layers[layer], (key, value), strict=True):
-            ring.view(-1, ring.shape[-1]).index_copy_(0, where, new.flatten(0, 1))
+        where = self._rings[self.strides[layer]].entries(slots, steps)
+        for rings, new in zip(self.layers[layer], (key, value), strict=True):
+            rings.view(-1, rings.shape[-1]).index_copy_(0, where, new.flatten(0, 1))

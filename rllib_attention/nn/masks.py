@@ -1,7 +1,8 @@
 """Which query may attend to which key, for rows of tokens and for packed tokens.
 
-Masks are worked out from a few numbers on the host, needed before any kernel starts. Shapes:
-B batch, S tokens in a row, W window, Q queries, K keys.
+In a layer of stride s a query attends to the steps t, t-s, …, t-(W-1)s of its own row. Masks are
+worked out from a few numbers on the host, needed before any kernel starts. Shapes: B batch,
+S tokens in a row, W window, Q queries, K keys.
 """
 
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ class AttentionMask:
 
     Attributes:
         bias: What to add to scores, (..., 1, Q, K): 0 where a query may attend to a key, else -inf.
-        distance: Time steps from key to query, (Q, K) or (..., 1, Q, K); in [0, W) wherever a query
+        distance: Strides from key to query, (Q, K) or (..., 1, Q, K); in [0, W) wherever a query
             may attend, anything elsewhere.
     """
 
@@ -25,31 +26,32 @@ class AttentionMask:
     distance: Tensor
 
 
-def row_mask(valid: Tensor, num_queries: int, window: int) -> AttentionMask:
-    """Sliding-window causal mask for the last `num_queries` tokens of each row.
+def row_mask(valid: Tensor, query: Tensor, key: Tensor, window: int, stride: int) -> AttentionMask:
+    """Sliding-window causal mask for rows of tokens.
 
-    For W=3, S=5, num_queries=4, all valid (rows are queries, columns are keys):
+    For W=3, keys at steps 0 … 4, queries at steps 1 … 4, all valid (rows are queries, columns are
+    keys), with stride 1 and stride 2:
 
-        1 1 . . .
-        1 1 1 . .
-        . 1 1 1 .
-        . . 1 1 1
+        1 1 . . .     . 1 . . .
+        1 1 1 . .     1 . 1 . .
+        . 1 1 1 .     . 1 . 1 .
+        . . 1 1 1     1 . 1 . 1
 
     Args:
-        valid: Which tokens are real, (B, S).
-        num_queries: Queries Q at the end of each row.
+        valid: Which tokens are real, (B, K).
+        query: Time steps of the queries, (Q,), each of which is that of a key.
+        key: Time steps of the keys, (K,).
         window: Time steps W that a query attends to, its own included.
+        stride: Time steps between them.
 
     Returns:
-        The mask, `bias` (B, 1, Q, S). A query always attends to itself, so that rows without
+        The mask, `bias` (B, 1, Q, K). A query always attends to itself, so that rows without
         a valid key stay finite.
     """
-    size = valid.shape[1]
-    key = torch.arange(size, device=valid.device)
-    distance = key[size - num_queries :].unsqueeze(1) - key
-    in_window = (distance >= 0) & (distance < window)
-    allowed = in_window & (valid[:, None, None, :] | (distance == 0))
-    return AttentionMask(_bias(~allowed), distance)
+    steps = query.unsqueeze(1) - key
+    in_window = (steps >= 0) & (steps < window * stride) & (steps % stride == 0)
+    allowed = in_window & (valid[:, None, None, :] | (steps == 0))
+    return AttentionMask(_bias(~allowed), steps.div(stride, rounding_mode="floor"))
 
 
 class BlockedMask:
@@ -66,7 +68,7 @@ class BlockedMask:
     A block ends where a further query would need more keys than a block of one row does.
 
     Args:
-        query: Places of the queries among the tokens, ascending, (Q,).
+        query: Places of the queries among the tokens, (Q,).
         before: How many of the tokens before it each query may attend to, (Q,); besides itself.
         num_tokens: Tokens N.
         block: Queries in a block at most; W - 1 or a part of it serves best.
@@ -81,6 +83,10 @@ class BlockedMask:
         block: int,
         device: torch.device | str = "cpu",
     ):
+        order = None
+        if (np.diff(query) < 0).any():
+            order = query.argsort()
+            query, before = query[order], before[order]
         first = query - before
         begin, size = _cut(query, first, block, block + int(before.max(initial=0)))
         self.num_blocks, self.block = len(begin), block
@@ -98,9 +104,12 @@ class BlockedMask:
         self._is_whole = len(query) == num_tokens == chosen.size
         self._queries = send(query[chosen].ravel())
         self._keys = send(np.minimum(keys, num_tokens - 1).ravel())
-        # Where each query went.
+        # Where each query went, in the order that was given.
         place = np.flatnonzero(offset < size[:, None])
-        self._place = None if len(place) == chosen.size else send(place)
+        if order is not None:
+            place[order] = place.copy()
+        is_in_order = order is None and len(place) == chosen.size
+        self._place = None if is_in_order else send(place)
         distance = send(query[chosen]).unsqueeze(2) - send(keys).unsqueeze(1)
         hidden = (distance < 0) | (distance > send(before[chosen]).unsqueeze(2))
         self.mask = AttentionMask(_bias(hidden).unsqueeze(1), distance.unsqueeze(1))
@@ -119,7 +128,7 @@ class BlockedMask:
         return queries.view(self.num_blocks, self.block, *queries.shape[1:]).transpose(1, 2)
 
     def merge(self, blocks: Tensor) -> Tensor:
-        """Undoes `split`, without the fill: (blocks, H, block, E) → (Q, H, E)."""
+        """Returns contexts in the order of `query`: (blocks, H, block, E) → (Q, H, E)."""
         flat = blocks.transpose(1, 2).flatten(0, 1)
         return flat if self._place is None else flat.index_select(0, self._place)
 

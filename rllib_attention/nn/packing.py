@@ -7,6 +7,11 @@ first `length` are real. A `PackedLayout` drops every padding token:
     . . a a a a          a a a a b b b b
     b b b b . .
 
+For a layer of stride s the tokens of a row are sorted by their position mod s: only those of the
+same residue see each other, and are neighbours then. For s=2:
+
+    positions 0 1 2 3 4 5 → 0 2 4 1 3 5
+
 Layouts are worked out on the host: they are small, and needed before any kernel starts.
 Shapes: B batch, S tokens in a row, T outputs of a row, N packed tokens, W window.
 """
@@ -28,10 +33,11 @@ class PackedLayout:
         size: Tokens S in a row.
         num_outputs: The last T tokens of each row are outputs; the ones before are context.
         device: Where the rows are.
+        stride: Stride of the layer that the tokens are sorted for.
 
     Raises:
-        ValueError: If `first` and `stop` are no ranges within rows of this size, or `num_outputs`
-            is no number of their tokens.
+        ValueError: If `first` and `stop` are no ranges within rows of this size, `num_outputs` is
+            no number of their tokens, or `stride` is no positive integer.
     """
 
     def __init__(
@@ -41,13 +47,20 @@ class PackedLayout:
         size: int,
         num_outputs: int,
         device: torch.device | str = "cpu",
+        stride: int = 1,
     ):
         _check(first, stop, size, num_outputs)
+        check_int("stride", stride, 1)
         self.shape, self.num_outputs, self.device = (len(first), size), num_outputs, device
-        self.first, self.stop = first, stop
+        self.first, self.stop, self.stride = first, stop, stride
         self.is_full = not first.any() and bool((stop == size).all())
-        self.position = _ranges(first, stop)  # (N,) position in its row of each token
+        self.position = ranges(first, stop)  # (N,) position in its row of each token
         self.row = np.repeat(np.arange(len(first)), stop - first)
+        self._order: np.ndarray | None = None  # of the sorted tokens among unsorted ones
+        if stride > 1:
+            residue = self.row * stride + self.position % stride
+            self._order = residue.argsort(kind="stable")
+            self.position, self.row = self.position[self._order], self.row[self._order]
 
     def __len__(self) -> int:
         return len(self.position)
@@ -55,7 +68,7 @@ class PackedLayout:
     def pack(self, rows: Tensor) -> Tensor:
         """Takes the valid tokens out of their rows: (B, S, ...) → (N, ...)."""
         flat = rows.flatten(0, 1)
-        if self.is_full:
+        if self.is_full and self._order is None:
             return flat
         return flat.index_select(0, self.send(self.row * self.shape[1] + self.position))
 
@@ -63,22 +76,23 @@ class PackedLayout:
         """Puts output tokens back into rows, zeros elsewhere: (N', D) → (B, T, D).
 
         Args:
-            tokens: One token for each valid output position, in packed order.
+            tokens: One token for each valid output position, in packed order, unsorted.
         """
         rows, outputs = self.shape[0], self.num_outputs
         if len(tokens) == rows * outputs:
             return tokens.view(rows, outputs, -1)
         offset = np.arange(rows) * outputs - (self.shape[1] - outputs)
         first = np.maximum(self.first, self.shape[1] - outputs)
-        target = _ranges(offset + first, offset + np.maximum(self.stop, first))
+        target = ranges(offset + first, offset + np.maximum(self.stop, first))
         out = tokens.new_zeros(rows * outputs, tokens.shape[-1])
         return out.index_copy(0, self.send(target), tokens).view(rows, outputs, -1)
 
-    def trimmed(self, context: int) -> tuple["PackedLayout", np.ndarray]:
-        """Drops the tokens that later layers do not need.
+    def trimmed(self, context: int, stride: int = 1) -> tuple["PackedLayout", np.ndarray]:
+        """Drops the tokens that later layers do not need, and sorts the others for the next one.
 
         Args:
             context: Steps of context to keep before the first output of each row.
+            stride: Stride of the next layer; 1 behind the last one.
 
         Returns:
             The layout of what is kept: outputs and their last `context` steps; and where they are
@@ -86,18 +100,26 @@ class PackedLayout:
         """
         size, outputs = self.shape[1], self.num_outputs
         first = np.minimum(np.maximum(self.first, size - outputs - context), self.stop)
-        kept = PackedLayout(first, self.stop, size, outputs, self.device)
+        kept = PackedLayout(first, self.stop, size, outputs, self.device, stride)
         end = (self.stop - self.first).cumsum()
-        return kept, _ranges(end - (self.stop - first), end)
+        place = ranges(end - (self.stop - first), end)
+        if kept._order is not None:
+            place = place[kept._order]
+        if self._order is not None:
+            sorted_place = np.empty_like(self._order)
+            sorted_place[self._order] = np.arange(len(self))
+            place = sorted_place[place]
+        return kept, place
 
     def blocked(self, window: int, query: np.ndarray) -> BlockedMask:
-        """Returns the mask for attention within each row.
+        """Returns the mask for attention within each row, at this layout's stride.
 
         Args:
             window: Time steps W that a query attends to.
             query: Which tokens are queries, (Q,).
         """
-        before = np.minimum(self.position - self.first[self.row], window - 1)[query]
+        earlier = (self.position[query] - self.first[self.row[query]]) // self.stride
+        before = np.minimum(earlier, window - 1)
         # Short blocks attend to little beyond the window, but each one costs a fixed time: a
         # quarter of a long window was fastest, 32 queries of a middling one. No query sees
         # further back than the longest row at hand.
@@ -127,7 +149,7 @@ def _check(first: np.ndarray, stop: np.ndarray, size: int, num_outputs: int) -> 
         )
 
 
-def _ranges(first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+def ranges(first: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """Returns `first[i] … stop[i] - 1` for each i, one after another."""
     length = stop - first
     start = length.cumsum() - length  # where each range begins in the result

@@ -30,6 +30,8 @@ class Stepper:
     def __init__(self, transformer: Transformer):
         self._layers = [_Layer(block) for block in transformer.blocks]
         self._norm = _norm(transformer.norm)
+        self._strides = transformer.strides
+        # The scheme is the same in every block.
         self._position = transformer.blocks[0].attention.position
 
     @torch.no_grad()
@@ -45,7 +47,7 @@ class Stepper:
 
         Args:
             tokens: (B, D).
-            cache: Holds the last W - 1 steps of each slot at least.
+            cache: Holds what earlier steps of each slot wrote.
             slots: Which slot each row belongs to, (B,).
             steps: Time step of each row in its episode, (B,).
             starts: First cached step of each row's episode, (B,).
@@ -53,10 +55,11 @@ class Stepper:
         Returns:
             (B, D).
         """
-        index = cache.locate(slots, steps, starts)
-        angles = self._position.angles(steps, tokens.device)
-        for number, layer in enumerate(self._layers):
-            heads = layer.project(tokens, angles)
+        places = cache.locate(slots, steps, starts)
+        angles = {s: self._position.angles(steps // s, tokens.device) for s in places}
+        for number, (layer, stride) in enumerate(zip(self._layers, self._strides, strict=True)):
+            index = places[stride]
+            heads = layer.project(tokens, angles[stride])
             cache.write(number, index, heads[:, layer.num_heads :])
             key, value = cache.read(number, index)
             weights = layer.scores(heads[:, : layer.num_heads], key, index).softmax(dim=-1)

@@ -1,12 +1,13 @@
 """The stack of blocks, over rows, over packed tokens, and step by step with a KV cache.
 
 The three paths compute the same function (`tests/nn/test_transformer.py` holds them against each
-other). A stack of L layers with window W sees L(W-1) steps back; every path drops, layer by
-layer, the context that no later layer can reach. Shapes: B batch, S tokens in a row, T outputs,
+other). Layer l attends to W steps that lie d^l apart, so that a stack of L layers sees
+(W-1)(1 + d + … + d^(L-1)) steps back; every path drops, layer by layer, the context that no later
+layer can reach. Shapes: B batch, S tokens in a row, T outputs,
 N packed tokens, H heads, E head size, D embed dim, L layers, W window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.block import Block
-from rllib_attention.nn.checks import check_int
+from rllib_attention.nn.checks import check_int, check_number
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import make_gate
 from rllib_attention.nn.kv_cache import KVCache
@@ -32,11 +33,12 @@ class Transformer(nn.Module):
         num_heads: Heads H.
         head_size: Size E of one head.
         window: Time steps W that each layer attends to, the current one included.
+        dilation: Layer l, from 0, attends to steps that lie `dilation ** l` apart.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
         position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
-        dropout: Probability of dropping an attention weight.
+        dropout: Probability of dropping a number that a sub-layer adds, in training passes.
 
     Raises:
         ValueError: If a size is no integer or too small, `position` or `gate` is unknown, `dropout`
@@ -51,6 +53,7 @@ class Transformer(nn.Module):
         num_heads: int,
         head_size: int,
         window: int,
+        dilation: int = 1,
         ffn_dim: int = 0,
         position: str = "rotary",
         gate: str = "residual",
@@ -61,17 +64,20 @@ class Transformer(nn.Module):
         for name, value, minimum in (
             ("num_layers", num_layers, 1),
             ("window", window, 1),
+            ("dilation", dilation, 1),
             ("ffn_dim", ffn_dim, 0),
         ):
             check_int(name, value, minimum)
-        self.num_layers, self.num_heads, self.window = num_layers, num_heads, window
+        check_number("dropout", dropout, 0.0, 1.0)
+        self.num_layers, self.window, self.dropout = num_layers, window, dropout
+        self.strides = [dilation**depth for depth in range(num_layers)]
 
         def build_block() -> Block:
             scheme = make_position(
                 position, dim=dim, num_heads=num_heads, head_size=head_size, window=window
             )
             return Block(
-                MultiHeadAttention(dim, num_heads, head_size, scheme, dropout),
+                MultiHeadAttention(dim, num_heads, head_size, scheme),
                 make_gate(gate, dim=dim, bias=gate_bias),
                 FeedForward(dim, ffn_dim) if ffn_dim else None,
                 make_gate(gate, dim=dim, bias=gate_bias) if ffn_dim else None,
@@ -86,6 +92,11 @@ class Transformer(nn.Module):
         # an initial policy that is far from uniform explores badly.
         nn.init.constant_(self.norm.weight, dim**-0.5)
 
+    @property
+    def context_len(self) -> int:
+        """Past time steps that the output at one step depends on."""
+        return (self.window - 1) * sum(self.strides)
+
     def forward(self, tokens: Tensor, layout: PackedLayout, *, dropout: bool = False) -> Tensor:
         """Runs packed tokens: no work on padding, cost linear in tokens and window.
 
@@ -97,9 +108,10 @@ class Transformer(nn.Module):
         Returns:
             The output tokens in packed order, to be given to `layout.unpack`.
         """
-        for depth, block in enumerate(self.blocks):
-            view = PackedView(layout, self._reach(depth), self.window, dropout=dropout)
-            tokens, layout = block(tokens, view), view.kept
+        probability = self.dropout if dropout else 0.0
+        for block, context, stride in self._layers():
+            view = PackedView(layout, context, stride, self.window)
+            tokens, layout = block(tokens, view, probability), view.kept
         return self.norm(tokens)
 
     def forward_rows(
@@ -119,48 +131,44 @@ class Transformer(nn.Module):
             num_outputs: Outputs T at the end of each row.
             dropout: Whether this is a training pass.
             weights: If a list, each layer's weights α, (B, H, Q, K), are appended to it; queries
-                and keys are the last Q and K tokens of the rows.
+                and keys are the tokens that the layers above and the layer itself read.
 
         Returns:
             (B, T, D).
         """
-        for depth, block in enumerate(self.blocks):
-            size = rows.shape[1]
-            view = RowsView(
-                valid[:, valid.shape[1] - size :],
-                min(size, num_outputs + self._reach(depth)),
-                self.window,
-                dropout=dropout,
-                weights=weights,
-            )
-            rows = block(rows, view)
+        probability = self.dropout if dropout else 0.0
+        steps, *needed = self._needed(rows.shape[1], num_outputs)
+        if len(steps) < rows.shape[1]:
+            rows, valid = rows[:, steps], valid[:, steps]
+        for block, stride, kept in zip(self.blocks, self.strides, needed, strict=True):
+            view = RowsView(valid, steps, kept, self.window, stride, weights=weights)
+            rows, valid, steps = block(rows, view, probability), view.keep(valid), kept
         return self.norm(rows)
 
     def prefill(
         self,
-        rows: Tensor,
+        tokens: Tensor,
+        length: np.ndarray,
         cache: KVCache,
         slots: np.ndarray,
         steps: np.ndarray,
-        starts: np.ndarray,
     ) -> None:
         """Fills the cache with the context before the next step of some slots.
 
         Args:
-            rows: The last S steps of each slot, right-aligned, (B, S, D); S at most L(W-1).
+            tokens: The last steps of each slot, slot by slot, (N, D).
+            length: How many of them each slot has, (B,), in all N; at most `context_len`.
             cache: To be written.
             slots: (B,).
-            steps: The next step of each row, (B,); row position S-1 is the step before it.
-            starts: First real step of each row's episode, (B,); earlier positions are padding.
+            steps: The next step of each slot, (B,): the one after its last token.
         """
-        size = rows.shape[1]
-        length = np.clip(steps - starts, 0, size)
-        layout = PackedLayout(size - length, np.full(len(steps), size), size, 0, rows.device)
-        tokens = layout.pack(rows)
-        for layer, block in enumerate(self.blocks):
+        size = int(length.max(initial=0))
+        layout = PackedLayout(size - length, np.full_like(length, size), size, 0, tokens.device)
+        for layer, (block, context, stride) in enumerate(self._layers()):
             view = PrefillView(
                 layout,
-                self._reach(layer),
+                context,
+                stride,
                 self.window,
                 cache=cache,
                 layer=layer,
@@ -169,6 +177,18 @@ class Transformer(nn.Module):
             )
             tokens, layout = block(tokens, view), view.kept
 
-    def _reach(self, depth: int) -> int:
-        """Steps of context that the layers after `depth` still need."""
-        return (self.num_layers - 1 - depth) * (self.window - 1)
+    def _layers(self) -> Iterator[tuple[Block, int, int]]:
+        """Returns each block, the context that later ones read, and the stride of the next one."""
+        for depth, block in enumerate(self.blocks):
+            later = self.strides[depth + 1 :]
+            yield block, (self.window - 1) * sum(later), later[0] if later else 1
+
+    def _needed(self, size: int, num_outputs: int) -> list[np.ndarray]:
+        """Returns the steps of a row that each layer reads, and those of the outputs."""
+        read = np.arange(size) >= size - num_outputs
+        needed = [np.flatnonzero(read)]
+        for stride in reversed(self.strides):
+            for back in range(stride, min(self.window * stride, size), stride):
+                read[needed[0][needed[0] >= back] - back] = True
+            needed.insert(0, np.flatnonzero(read))
+        return needed

@@ -8,6 +8,7 @@ E head size, D embed dim, Q queries, K keys.
 from typing import Protocol
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from rllib_attention.nn.attention import MultiHeadAttention
@@ -32,17 +33,25 @@ class PackedView:
     """Packed tokens, attending in blocks: no work on padding, cost linear in tokens and window.
 
     Args:
-        layout: Where the tokens come from.
+        layout: Where the tokens come from, sorted for the layer's stride.
         context: Steps of context before the first output that later layers need.
+        next_stride: Stride of the next layer; 1 behind the last one.
         window: Time steps that a query attends to.
-        dropout: Whether this is a training pass.
     """
 
-    def __init__(self, layout: PackedLayout, context: int, window: int, *, dropout: bool = False):
-        self.kept, query = layout.trimmed(context)
-        self.steps, self.dropout = layout.position, dropout
+    def __init__(
+        self,
+        layout: PackedLayout,
+        context: int,
+        next_stride: int,
+        window: int,
+    ):
+        self.kept, query = layout.trimmed(context, next_stride)
+        # Distances count in strides, hence positions too.
+        self.steps = layout.position // layout.stride
         self._blocked = layout.blocked(window, query)
-        self._keep = None if len(query) == len(layout) else layout.send(query)
+        is_same = len(query) == len(layout) and layout.stride == next_stride
+        self._keep = None if is_same else layout.send(query)
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps (N, D) to C of the kept tokens, (N', D)."""
@@ -52,7 +61,7 @@ class PackedView:
 
     def keep(self, x: Tensor) -> Tensor:
         """(N, D) → (N', D)."""
-        return x if self._keep is None else x.index_select(0, self._keep)
+        return _select(x, self._keep)
 
     def _project(self, attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns queries in blocks' order, (blocks * block, H, E), keys and values, (N, H, E)."""
@@ -69,7 +78,7 @@ class PackedView:
     ) -> Tensor:
         blocked = self._blocked
         query, key, value = blocked.split(query), blocked.keys(key), blocked.keys(value)
-        context = attention.attend(query, key, value, blocked.mask, dropout=self.dropout)
+        context = attention.attend(query, key, value, blocked.mask)
         return attention.merge(blocked.merge(context))
 
 
@@ -79,6 +88,7 @@ class PrefillView(PackedView):
     Args:
         layout: Where the tokens come from: context only, without outputs.
         context: Steps of context that later layers need.
+        next_stride: Stride of the next layer; 1 behind the last one.
         window: Time steps that a query attends to.
         cache: To be written.
         layer: Which of the cache's layers this is.
@@ -90,6 +100,7 @@ class PrefillView(PackedView):
         self,
         layout: PackedLayout,
         context: int,
+        next_stride: int,
         window: int,
         *,
         cache: KVCache,
@@ -97,21 +108,21 @@ class PrefillView(PackedView):
         slots: np.ndarray,
         steps: np.ndarray,
     ):
-        super().__init__(layout, context, window)
+        super().__init__(layout, context, next_stride, window)
         # Absolute steps, as in `Stepper.step`: cached keys are rotated to them.
-        self.steps = layout.position + (steps - layout.shape[1])[layout.row]
+        absolute = layout.position + (steps - layout.shape[1])[layout.row]
+        self.steps = absolute // layout.stride
         self._cache, self._layer = cache, layer
-        # A ring holds the last steps only.
-        self._recent = np.flatnonzero(layout.position >= layout.shape[1] - window)
-        self._slots = slots[layout.row[self._recent]]
-        self._send = layout.send
+        # Rings hold the last steps only.
+        recent = np.flatnonzero(layout.position >= layout.shape[1] - window * layout.stride)
+        self._written = slots[layout.row[recent]], absolute[recent]
+        self._recent = None if len(recent) == len(layout) else layout.send(recent)
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps (N, D) to C of the kept tokens, (N', D)."""
         query, key, value = self._project(attention, x)
-        recent = self._send(self._recent)
-        steps = self.steps[self._recent]
-        self._cache.fill(self._layer, self._slots, steps, key[recent], value[recent])
+        new_key, new_value = _select(key, self._recent), _select(value, self._recent)
+        self._cache.fill(self._layer, *self._written, new_key, new_value)
         return self._attend(attention, query, key, value) if len(self.kept) else x[:0]
 
 
@@ -120,39 +131,38 @@ class RowsView:
 
     Args:
         valid: Which tokens are real, (B, S).
-        num_queries: Tokens at the end of each row that later layers need, Q.
+        steps: Time steps of the tokens, ascending, (S,).
+        kept: Those of the tokens that later layers need, (Q,).
         window: Time steps that a query attends to.
-        dropout: Whether this is a training pass.
+        stride: Time steps between them.
         weights: If a list, the weights α, (B, H, Q, S), are appended to it.
-
-    Raises:
-        ValueError: If weights are asked for in a training pass: dropout is no part of them.
     """
 
     def __init__(
         self,
         valid: Tensor,
-        num_queries: int,
+        steps: np.ndarray,
+        kept: np.ndarray,
         window: int,
+        stride: int,
         *,
-        dropout: bool = False,
         weights: list[Tensor] | None = None,
     ):
-        if dropout and weights is not None:
-            raise ValueError("`weights` must be None with `dropout`: α is recorded without it.")
-        self.dropout, self.weights = dropout, weights
-        self._first = valid.shape[1] - num_queries
-        self._steps = np.arange(valid.shape[1])
-        self._mask = row_mask(valid, num_queries, window)
+        self.weights = weights
+        self._place = np.searchsorted(steps, kept)
+        self._positions = steps // stride
+        key = torch.from_numpy(steps).to(valid.device)
+        self._keep = torch.from_numpy(self._place).to(valid.device)
+        self._mask = row_mask(valid, key[self._keep], key, window, stride)
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
-        """Maps (B, S, D) to C of the last tokens, (B, Q, D)."""
-        angles = attention.position.angles(self._steps, x.device)
-        query_angles = None if angles is None else angles[self._first :]
+        """Maps (B, S, D) to C of the kept tokens, (B, Q, D)."""
+        angles = attention.position.angles(self._positions, x.device)
+        query_angles = None if angles is None else angles[self._keep]
         projected = attention.project_apart(self.keep(x), query_angles, x, angles)
         query, key, value = (y.transpose(1, 2) for y in projected)
         if self.weights is None:
-            context = attention.attend(query, key, value, self._mask, dropout=self.dropout)
+            context = attention.attend(query, key, value, self._mask)
         else:
             self.weights.append(attention.weights(query, key, self._mask))
             context = self.weights[-1] @ value
@@ -160,4 +170,11 @@ class RowsView:
 
     def keep(self, x: Tensor) -> Tensor:
         """(B, S, D) → (B, Q, D)."""
-        return x[:, self._first :]
+        first = x.shape[1] - len(self._place)
+        if not len(self._place) or self._place[0] == first:
+            return x[:, first:]
+        return x.index_select(1, self._keep)
+
+
+def _select(x: Tensor, index: Tensor | None) -> Tensor:
+    return x if index is None else x.index_select(0, index)

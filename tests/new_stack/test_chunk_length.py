@@ -7,6 +7,7 @@ from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -14,7 +15,6 @@ from ray.rllib.core.rl_module.rl_module import RLModuleSpec
 from rllib_attention import AttentionConfig, use_attention
 from rllib_attention.new_stack.chunk_length import fragment_length
 from rllib_attention.new_stack.module_specs import model_config_of, module_options
-from rllib_attention.new_stack.replay_buffers import run_length_that_pays
 from tests.harness import DISCRETE, VECTOR
 from tests.refusal import refuses
 
@@ -60,10 +60,12 @@ def test_vtrace_gets_whole_fragments(config_class):
     assert length(use_attention(config)) == 64
 
 
-def test_replayed_runs_follow_from_the_batch():
-    assert length(use_attention(DQNConfig())) == 1  # RLlib's batch of 32 has no room for runs
-    config = DQNConfig().training(train_batch_size_per_learner=256)
-    assert length(use_attention(config)) == run_length_that_pays(config) > 1
+def test_replayed_runs_are_as_long_as_leaves_enough_of_them():
+    assert length(use_attention(DQNConfig())) == 1  # RLlib's batch of 32
+    assert length(use_attention(SACConfig())) == 8  # RLlib's batch of 256
+    assert length(use_attention(SACConfig(), max_seq_len=16)) == 16
+    searched = SACConfig().training(train_batch_size_per_learner=tune.choice([128, 256]))
+    assert length(use_attention(searched)) == 1
 
 
 def test_fragments_of_unknown_length():

@@ -59,16 +59,27 @@ def test_blocks_stay_small_where_contexts_lie_between_queries():
     assert BlockedMask(dense, np.zeros(10, int), 10, block).num_blocks == 2
 
 
+def test_merge_keeps_the_order_of_the_queries():
+    packed, query, before = tokens_of(5)
+    order = np.random.default_rng(0).permutation(len(query))
+    query, before = np.array(query)[order], np.array(before)[order]
+    blocked = BlockedMask(query, before, len(packed), 4)
+    tokens = torch.randn(len(packed), 2, 3)
+    merged = blocked.merge(blocked.split(blocked.queries(tokens)))
+    torch.testing.assert_close(merged, tokens[query], atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("window", [1, 3, 20])
-def test_row_mask(window):
-    valid = torch.tensor([[False, True, True, True, False], [True] * 5])
-    mask = row_mask(valid, 3, window)
+@pytest.mark.parametrize("stride", [1, 2, 3])
+@pytest.mark.parametrize("keys", [[0, 1, 2, 3, 4, 5, 6], [0, 2, 3, 6]])
+def test_row_mask(window, stride, keys):
+    valid = torch.tensor([[key not in (0, 6) for key in keys], [True] * len(keys)])
+    queries = [key for key in keys if key > 1]
+    mask = row_mask(valid, torch.tensor(queries), torch.tensor(keys), window, stride)
     for row in range(2):
-        for query in range(2, 5):
-            seen = [
-                key
-                for key in range(5)
-                if (valid[row, key] and 0 <= query - key < window) or key == query
-            ]
-            assert (mask.bias[row, 0, query - 2] == 0).nonzero().squeeze(1).tolist() == seen
-            assert mask.distance[query - 2, seen].tolist() == [query - key for key in seen]
+        for place, query in enumerate(queries):
+            reached = [query - k * stride for k in range(window)]
+            seen = [i for i, k in enumerate(keys) if (valid[row, i] and k in reached) or k == query]
+            assert (mask.bias[row, 0, place] == 0).nonzero().squeeze(1).tolist() == seen
+            distance = [(query - keys[i]) // stride for i in seen]
+            assert mask.distance[place, seen].tolist() == distance

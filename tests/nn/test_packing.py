@@ -14,13 +14,14 @@ FIRST = np.array([0, 3, 0, 5, 8, 5])
 STOP = np.array([9, 9, 6, 7, 9, 5])
 
 
-def layout():
-    return PackedLayout(FIRST, STOP, SIZE, OUTPUTS)
+def layout(stride=1):
+    return PackedLayout(FIRST, STOP, SIZE, OUTPUTS, stride=stride)
 
 
-def tokens_of(first, stop):
+def tokens_of(first, stop, stride=1):
     """(row, position) of each valid token, in packed order."""
-    return [(r, p) for r in range(len(first)) for p in range(first[r], stop[r])]
+    tokens = [(r, p) for r in range(len(first)) for p in range(first[r], stop[r])]
+    return sorted(tokens, key=lambda token: (token[0], token[1] % stride, token[1]))
 
 
 def rows_of_positions():
@@ -29,20 +30,25 @@ def rows_of_positions():
 
 
 def test_pack_takes_the_valid_tokens_in_order():
-    assert list(map(tuple, layout().pack(rows_of_positions()).tolist())) == tokens_of(FIRST, STOP)
+    for stride in (1, 2, 4):
+        packed = layout(stride).pack(rows_of_positions())
+        assert list(map(tuple, packed.tolist())) == tokens_of(FIRST, STOP, stride)
     full = PackedLayout(np.zeros(2, int), np.full(2, 3), 3, 3)
     rows = torch.randn(2, 3, 5)
     assert full.pack(rows).data_ptr() == rows.data_ptr()  # nothing is copied
 
 
 @pytest.mark.parametrize("context", [0, 1, 3, 5, 100])
-def test_trimmed_keeps_the_outputs_and_their_context(context):
-    kept, index = layout().trimmed(context)
+@pytest.mark.parametrize(("stride", "next_stride"), [(1, 1), (1, 3), (3, 9), (3, 1), (2, 3)])
+def test_trimmed_keeps_the_outputs_and_their_context(context, stride, next_stride):
+    before = layout(stride)
+    kept, index = before.trimmed(context, next_stride)
     first = [min(max(f, SIZE - OUTPUTS - context), s) for f, s in zip(FIRST, STOP, strict=True)]
-    expected = tokens_of(first, STOP)
+    expected = tokens_of(first, STOP, next_stride)
     assert list(zip(kept.row.tolist(), kept.position.tolist(), strict=True)) == expected
-    packed = tokens_of(FIRST, STOP)
-    assert [packed[i] for i in index.tolist()] == expected
+    tokens = tokens_of(FIRST, STOP, stride)
+    assert list(zip(before.row.tolist(), before.position.tolist(), strict=True)) == tokens
+    assert [tokens[i] for i in index.tolist()] == expected
 
 
 def test_unpack_puts_outputs_back():
@@ -57,13 +63,22 @@ def test_unpack_puts_outputs_back():
 
 
 @pytest.mark.parametrize("window", [1, 4, 100])
-def test_blocked_shows_each_query_its_own_row(window):
-    _, query = layout().trimmed(1)
-    blocked = layout().blocked(window, query)
-    packed = tokens_of(FIRST, STOP)
-    allowed = [min(window, packed[i][1] - FIRST[packed[i][0]] + 1) for i in query.tolist()]
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_blocked_shows_each_query_its_own_row(window, stride):
+    tokens = layout(stride)
+    _, query = tokens.trimmed(1)
+    blocked = tokens.blocked(window, query)
+    packed = tokens_of(FIRST, STOP, stride)
+    allowed = [
+        min(window, (packed[i][1] - FIRST[packed[i][0]]) // stride + 1) for i in query.tolist()
+    ]
     counts = (blocked.mask.bias == 0).sum(-1, keepdim=True)
     assert blocked.merge(counts).flatten().tolist() == allowed
+
+
+def test_a_wrong_stride_is_named():
+    with pytest.raises(ValueError, match="`stride` must be an integer of at least 1, got 0"):
+        layout(0)
 
 
 @pytest.mark.parametrize(

@@ -5,13 +5,18 @@ import pytest
 import torch
 
 from rllib_attention.nn import KVCache, Stepper
-from tests.nn.rows import DIM, HEAD_SIZE, HEADS, build, context_len, episode
+from tests.nn.rows import DIM, HEAD_SIZE, HEADS, build, episode
 
 OPTIONS = [
     {"position": position, "gate": gate, "num_layers": num_layers, "window": window, "ffn_dim": ffn}
     for position, gate in [("rotary", "residual"), ("relative", "gru"), ("none", "residual")]
     for num_layers, window in [(1, 1), (1, 6), (2, 4), (3, 3), (2, 40)]
     for ffn in (0, 8)
+]
+OPTIONS += [
+    options | {"num_layers": num_layers, "window": window, "dilation": dilation}
+    for options in OPTIONS[1::10]
+    for num_layers, window, dilation in [(2, 4, 2), (2, 3, 5), (3, 3, 3), (2, 9, 5)]
 ]
 # Slots in another order than the rows, and some that are never used.
 SLOTS = np.array([5, 0, 3])
@@ -25,10 +30,11 @@ class Rollout:
         model: The transformer.
         lengths: Lengths of each slot's episodes; None for one that never ends.
         clock: Time step at which every episode begins.
+        dilation: The model's.
     """
 
-    def __init__(self, model, lengths, clock):
-        self.model, self.clock = model, clock
+    def __init__(self, model, lengths, clock, dilation=1):
+        self.model, self.clock, self.dilation = model, clock, dilation
         self.lengths = [list(row) for row in lengths]
         self.tokens = [[] for _ in SLOTS]
         self.refresh()
@@ -37,7 +43,7 @@ class Rollout:
         """Takes on the model's weights: an empty cache, filled from the episodes so far."""
         self.stepper = Stepper(self.model)
         self.cache = KVCache(
-            num_layers=self.model.num_layers,
+            strides=self.model.strides,
             num_slots=NUM_SLOTS,
             num_heads=HEADS,
             head_size=HEAD_SIZE,
@@ -47,14 +53,13 @@ class Rollout:
         )
         for ring in self.cache.layers:
             ring.fill_(1e6)  # what was never written must not be read
-        size = min(context_len(self.model), max(map(len, self.tokens)))
-        if size:
-            rows = torch.full((len(SLOTS), size, DIM), torch.nan)
-            for row, tokens in zip(rows, self.tokens, strict=True):
-                if recent := tokens[-size:]:
-                    row[-len(recent) :] = torch.stack(recent)
+        context = self.model.context_len
+        recent = [tokens[max(0, len(tokens) - context) :] for tokens in self.tokens]
+        length = np.array([len(tokens) for tokens in recent])
+        if length.any():
+            tokens = torch.stack([token for row in recent for token in row])
             with torch.no_grad():
-                self.model.prefill(rows, self.cache, SLOTS, self.steps(), self.starts())
+                self.model.prefill(tokens, length, self.cache, SLOTS, self.steps())
 
     def steps(self):
         return np.array([self.clock + len(tokens) for tokens in self.tokens])
@@ -73,7 +78,10 @@ class Rollout:
         for tokens, token in zip(self.tokens, new, strict=True):
             tokens.append(token)
         with torch.no_grad():
-            whole = [episode(self.model, torch.stack(tokens))[-1] for tokens in self.tokens]
+            whole = [
+                episode(self.model, torch.stack(tokens), self.dilation)[-1]
+                for tokens in self.tokens
+            ]
         return out, torch.stack(whole)
 
 
@@ -81,7 +89,8 @@ class Rollout:
 def test_steps_equal_whole_episodes(options):
     """Through ragged resets, with new weights twice on the way."""
     model = build(**options)
-    rollout = Rollout(model, [[7, 2, 30], [], [1, 12, 5]], clock=0)
+    dilation = options.get("dilation", 1)
+    rollout = Rollout(model, [[7, 2, 30], [], [1, 12, 5]], 0, dilation)
     for step in range(30):
         if step in (6, 17):
             with torch.no_grad():
@@ -93,9 +102,10 @@ def test_steps_equal_whole_episodes(options):
 
 @pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
 @pytest.mark.parametrize("clock", [2040, 123_456, 10**8])
-def test_the_clock_changes_nothing(position, clock):
-    model = build(position=position, num_layers=2, window=4)
-    rollout = Rollout(model, [[3, 30], [], [8, 30]], clock)
+@pytest.mark.parametrize("dilation", [1, 3])
+def test_the_clock_changes_nothing(position, clock, dilation):
+    model = build(position=position, num_layers=2, window=4, dilation=dilation)
+    rollout = Rollout(model, [[3, 30], [], [8, 30]], clock, dilation)
     for step in range(16):
         if step == 9:
             rollout.refresh()

@@ -2,10 +2,11 @@
 
 import re
 
+import numpy as np
 import pytest
 import torch
 
-from rllib_attention.nn import Transformer
+from rllib_attention.nn import PackedLayout, Transformer
 from tests.nn.rows import DIM, STEPS, build, by_episode, gradient, packed, ragged_rows
 
 OPTIONS = [
@@ -25,14 +26,33 @@ OPTIONS = [
     for num_layers, window in [(1, 1), (1, 6), (2, 4), (3, 3), (2, 40)]
     for ffn_dim in (0, 8)
 ]
+# A dilation above the window leaves steps out; above the chunk, whole residues.
+DILATED = [
+    {
+        "dilation": dilation,
+        "num_layers": num_layers,
+        "window": window,
+        "position": position,
+        "gate": gate,
+        "ffn_dim": 8,
+    }
+    for position, gate in [
+        ("rotary", "residual"),
+        ("recency", "gru"),
+        ("relative", "gru"),
+        ("none", "residual"),
+    ]
+    for dilation in (1, 2, 3, 5)
+    for num_layers, window in [(2, 4), (2, 9), (3, 3), (3, 2)]
+]
 POSITIONS = ["recency", "rotary", "relative", "none"]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(map(str, o.values())))
-def test_rows_and_packed_tokens_agree(options):
+@pytest.mark.parametrize("options", OPTIONS + DILATED, ids=lambda o: "-".join(map(str, o.values())))
+def test_rows_and_packed_tokens_equal_whole_episodes(options):
     model = build(**options)
     x, valid = ragged_rows(model)
-    expected = by_episode(model, x, valid)
+    expected = by_episode(model, x, valid, dilation=options.get("dilation", 1))
     seen = valid[:, -STEPS:]
     for out in (model.forward_rows(x, valid, STEPS), packed(model, x, valid)):
         torch.testing.assert_close(out[seen], expected[seen], atol=1e-5, rtol=1e-5)
@@ -41,18 +61,59 @@ def test_rows_and_packed_tokens_agree(options):
         )
 
 
+@pytest.mark.parametrize("num_outputs", [1, 3, 30])
+@pytest.mark.parametrize(
+    ("dilation", "num_layers", "window"),
+    [(1, 2, 3), (2, 2, 3), (3, 2, 3), (5, 2, 3), (2, 3, 3), (3, 3, 2), (5, 2, 2)],
+)
 @pytest.mark.parametrize("position", POSITIONS)
-def test_receptive_field_is_exact(position):
-    """Output t depends on inputs t-C … t, on each of them, and on nothing else."""
-    num_layers, window, size = 2, 3, 12
-    model = build(position=position, num_layers=num_layers, window=window)
-    x = torch.randn(1, size, DIM, requires_grad=True)
-    out = packed(model, x, torch.ones(1, size, dtype=torch.bool), size)
-    for t in range(size):
-        (grad,) = torch.autograd.grad(out[0, t].pow(2).sum(), x, retain_graph=True)
-        touched = grad[0].abs().sum(-1) > 0
-        first = max(0, t - num_layers * (window - 1))
-        assert touched.nonzero().squeeze(1).tolist() == list(range(first, t + 1))
+def test_receptive_field_is_exact(position, dilation, num_layers, window, num_outputs):
+    """Output t depends on the steps that the definition names, on each, and on nothing else."""
+    model = build(position=position, num_layers=num_layers, window=window, dilation=dilation)
+    size = 30
+    x, valid = torch.randn(1, size, DIM, requires_grad=True), torch.ones(1, size, dtype=torch.bool)
+    outputs = packed(model, x, valid, num_outputs), model.forward_rows(x, valid, num_outputs)
+    for t in range(size - num_outputs, size):
+        seen = {t}
+        for layer in range(num_layers):
+            seen = {u - k * dilation**layer for u in seen for k in range(window)}
+        for out in outputs:
+            (grad,) = torch.autograd.grad(out[0, t - size].pow(2).sum(), x, retain_graph=True)
+            touched = (grad[0].abs().sum(-1) > 0).nonzero().squeeze(1)
+            assert touched.tolist() == sorted(u for u in seen if u >= 0)
+        assert min(seen) == t - model.context_len
+
+
+@pytest.mark.parametrize("num_outputs", [1, 40])
+def test_no_layer_computes_what_nothing_reads(num_outputs):
+    """Tokens in, keys and queries, of each layer: (w-1)·Σ of the strides above, and the outputs."""
+    model = build(num_layers=3, window=4, dilation=3)
+    context = model.context_len
+    assert context == 3 * (1 + 3 + 9)
+    x = torch.randn(1, context + num_outputs, DIM)
+    sizes = []
+    for block in model.blocks:
+        block.attention_norm.register_forward_hook(lambda _, x, out: sizes.append(out.shape[-2]))
+        block.attention.out.register_forward_hook(lambda _, x, out: sizes.append(out.shape[-2]))
+    expected = [n + num_outputs for n in (39, 36, 36, 27, 27, 0)]
+    ones = torch.ones(1, x.shape[1], dtype=torch.bool)
+    packed(model, x, ones, num_outputs)
+    assert sizes == expected
+    sizes.clear()
+    model.forward_rows(x, ones, num_outputs)
+    # Few outputs of rows leave gaps: 4 steps for the top layer, 4 for each of them below.
+    assert sizes == (expected if num_outputs > 1 else [40, 13, 13, 4, 4, 1])
+
+
+def test_an_episode_shorter_than_the_context_costs_its_own_length():
+    model = build(num_layers=2, window=8, dilation=8)
+    assert model.context_len == 63
+    layout = PackedLayout(np.array([63, 60]), np.array([75, 75]), 75, 12)
+    sizes = []
+    for block in model.blocks:
+        block.attention_norm.register_forward_hook(lambda _, x, out: sizes.append(len(out)))
+    model(torch.randn(len(layout), DIM), layout)
+    assert sizes == [27, 27]
 
 
 @pytest.mark.parametrize("num_layers", [1, 3])
@@ -138,6 +199,7 @@ def test_recorded_weights_are_those_that_were_used():
     [
         ({"num_layers": 0}, "`num_layers` must be an integer of at least 1, got 0."),
         ({"window": 0}, "`window` must be an integer of at least 1, got 0."),
+        ({"dilation": 0}, "`dilation` must be an integer of at least 1, got 0."),
         ({"ffn_dim": -1}, "`ffn_dim` must be an integer of at least 0, got -1."),
         ({"dim": 0}, "`dim` must be an integer of at least 1, got 0."),
         ({"dropout": 1.0}, "`dropout` must be a finite number in [0, 1), got 1.0."),
@@ -154,3 +216,25 @@ def test_wrong_arguments_are_named(fields, message):
     options = {"dim": 8, "num_heads": 2, "head_size": 4, "num_layers": 1, "window": 2}
     with pytest.raises(ValueError, match=re.escape(message)):
         Transformer(**options | fields)
+
+
+@pytest.mark.parametrize("gate", ["residual", "gru"])
+def test_dropout_acts_on_what_both_sub_layers_add(gate):
+    model = build(num_layers=1, window=4, ffn_dim=8, gate=gate, dropout=0.5)
+    [block], added = model.blocks, {}
+    for name in ("attention_gate", "feed_forward_gate"):
+        getattr(block, name).register_forward_hook(
+            lambda _, args, out, name=name: added.setdefault(name, []).append(args[1])
+        )
+    x, valid = ragged_rows(model)
+    real = valid[:, -STEPS:]
+    for dropout in (False, True):
+        packed(model, x, valid, dropout=dropout)
+        model.forward_rows(x, valid, STEPS, dropout=dropout)
+    for whole_packed, whole_rows, packed_part, rows_part in added.values():
+        assert all((whole != 0).all() for whole in (whole_packed, whole_rows[real]))
+        for part in (packed_part, rows_part[real]):
+            assert 0.4 < (part == 0).float().mean() < 0.6
+    whole, _, part, _ = added["attention_gate"]
+    kept = part != 0  # kept numbers are scaled up, so that the mean stays
+    torch.testing.assert_close(part[kept], 2 * whole[kept])
