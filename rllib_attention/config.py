@@ -63,6 +63,16 @@ class AttentionConfig:
         num_layers: Number of blocks (attention and feed-forward) on top of each other.
         window: Time steps that each layer attends to, the current one included. A window of 1
             sees no past: a control without memory.
+        dilation: How far apart the steps are that each layer attends to, compared with the layer
+            below. The lowest one looks at every step; with `dilation=d` the next one looks at
+            every d-th step, then every d²-th. So `window=32, dilation=32` sees 1,023 steps with 2
+            layers, and `window=22, dilation=22` 10,647 with 3, while each step still attends to
+            `window` others per layer. It costs memory in rollouts (`dilation ** l * window` steps
+            of keys and values in layer l), context in training (`max_seq_len` should be no shorter
+            than it), and detail: of the distant past, a layer sees every d-th step only, as the
+            layers below sum it up. A fixed lag beyond the lowest window is seen sharply only if it
+            is a sum of the layers' lags; with a `dilation` above `window` some steps are not seen
+            at all. 1 means a plain window in every layer.
         ffn_dim: Hidden width of each block's feed-forward part. 0 leaves that part out.
         head_dim: Width of one attention head. None means `dim // num_heads`.
         position: How attention knows the distance between two steps: `"rotary"` turns queries
@@ -85,8 +95,8 @@ class AttentionConfig:
         TypeError: A field has the wrong type.
         ValueError: An argument is no field (with the closest one, or our name for a key of
             RLlib's); a field is out of its range; `dim` is no multiple of `num_heads` while
-            `head_dim` is None; the head size is odd with rotary positions; or `gate_bias` is
-            set without the gate that reads it.
+            `head_dim` is None; the head size is odd with rotary positions; `dilation` is above 1
+            with a single layer; or `gate_bias` is set without the gate that reads it.
 
     Example:
         >>> from rllib_attention import AttentionConfig
@@ -95,12 +105,15 @@ class AttentionConfig:
         63
         >>> config.replace(window=64).context_len
         126
+        >>> config.replace(dilation=32).context_len
+        1023
     """
 
     dim: int = 64
     num_heads: int = 4
     num_layers: int = 2
     window: int = 32
+    dilation: int = 1
     ffn_dim: int = 128
     head_dim: int | None = None
     position: Position = "recency"
@@ -128,12 +141,12 @@ class AttentionConfig:
     @property
     def receptive_field(self) -> int:
         """Time steps that the output at one step depends on, that step included."""
-        return self.num_layers * (self.window - 1) + 1
+        return self.context_len + 1
 
     @property
     def context_len(self) -> int:
         """Past time steps that the output at one step depends on."""
-        return self.receptive_field - 1
+        return (self.window - 1) * sum(self.dilation**layer for layer in range(self.num_layers))
 
     @property
     def history_len(self) -> int:

@@ -23,6 +23,7 @@ MINIMUM = {
     "num_heads": 1,
     "num_layers": 1,
     "window": 1,
+    "dilation": 1,
     "ffn_dim": 0,
     "head_dim": 1,
     "prev_actions": 0,
@@ -95,6 +96,13 @@ def check_combinations(config: Config) -> None:
         )
     if config.position in _ROTARY and config.head_size % 2:
         raise ValueError(_odd_head_message(config))
+    if config.num_layers == 1 and config.dilation > 1:
+        raise ValueError(
+            "AttentionConfig.dilation is only read with num_layers of at least 2 (the lowest layer "
+            f"looks at every step), got dilation={config.dilation} with num_layers=1. Fix: "
+            f"`use_attention(config, num_layers=2, dilation={config.dilation})`, or leave dilation "
+            "out."
+        )
     if config.gate == "residual" and config.gate_bias != DEFAULT_GATE_BIAS:
         raise ValueError(
             "AttentionConfig.gate_bias is only read with gate='gru', got gate_bias="

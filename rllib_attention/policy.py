@@ -7,7 +7,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -15,19 +14,22 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
-from ray.rllib.connectors.env_to_module import PrevActionsPrevRewards
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.columns import Columns
-from ray.rllib.core.rl_module.apis import ValueFunctionAPI
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.rllib.utils.spaces.space_utils import (
-    unbatch,
-)
+from ray.rllib.utils.spaces.space_utils import unbatch
+from ray.train import Checkpoint
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.dispatch import use_attention
 from rllib_attention.new_stack.connectors import AddRolloutContext
-from rllib_attention.new_stack.policy_parts import PolicyParts, load_parts, module_parts
+from rllib_attention.new_stack.decision import Decision
+from rllib_attention.new_stack.policy_parts import (
+    PolicyParts,
+    check_new_stack,
+    load_parts,
+    module_parts,
+)
 from rllib_attention.new_stack.policy_spaces import PolicySpaces
 from rllib_attention.new_stack.sessions import Session, Taken
 
@@ -83,6 +85,7 @@ class AttentionPolicy:
         agent_id: Hashable | None = None,
     ):
         if isinstance(source, Algorithm):
+            check_new_stack(source.config)
             with tempfile.TemporaryDirectory() as path:
                 source = load_parts(source.save_to_path(path), module_id, agent_id)
         if not isinstance(source, PolicyParts):
@@ -94,19 +97,16 @@ class AttentionPolicy:
         self.module, self.module_id = parts.module, parts.module_id
         self.observation_space, self.action_space = parts.observation_space, parts.action_space
         self._memory = _only(parts.env_to_module[AddRolloutContext])
-        self._reads_rewards = bool(parts.attention.attention.prev_rewards) or any(
-            piece.n_prev_rewards for piece in parts.env_to_module[PrevActionsPrevRewards]
-        )
         self._spaces = PolicySpaces(parts)
         self._sessions: dict[Hashable, Session] = {}
-        self._last: _Decision | None = None
+        self._last: Decision | None = None
         self._random = torch.Generator()
         self._random.seed()
 
     @classmethod
     def from_checkpoint(
         cls,
-        path: Any,
+        path: str | os.PathLike | Checkpoint,
         module_id: str | None = None,
         *,
         agent_id: Hashable | None = None,
@@ -122,13 +122,19 @@ class AttentionPolicy:
             agent_id: As for the class.
 
         Raises:
+            TypeError: If `path` is something else.
             ValueError: If there is no such checkpoint, module or agent, or the module has no
                 attention.
         """
-        if isinstance(path, str | os.PathLike):
-            return cls(load_parts(Path(path), module_id, agent_id))
-        with path.as_directory() as folder:
-            return cls(load_parts(folder, module_id, agent_id))
+        if isinstance(path, Checkpoint):  # first: it pretends to be a path, and then refuses
+            with path.as_directory() as folder:
+                return cls(load_parts(folder, module_id, agent_id))
+        if not isinstance(path, str | os.PathLike):
+            raise TypeError(
+                "`from_checkpoint` expects a path or a Tune checkpoint, got "
+                f"{type(path).__name__}. Fix: `AttentionPolicy.from_checkpoint(result.checkpoint)`."
+            )
+        return cls(load_parts(path, module_id, agent_id))
 
     @classmethod
     def from_spaces(
@@ -172,7 +178,6 @@ class AttentionPolicy:
         for obs, _, _ in steps:
             self._spaces.check(session, obs)
         self._forget(session)
-        self._last = None
         opened = Session(self._parts)
         for obs, action, reward in steps:
             opened.observe(obs, opened.taken)
@@ -195,7 +200,6 @@ class AttentionPolicy:
                 "open. Fix: close each session once; see `policy.sessions`."
             )
         self._forget(session)
-        self._last = None
         del self._sessions[session]
 
     def seed(self, seed: int) -> None:
@@ -232,11 +236,13 @@ class AttentionPolicy:
             ValueError: If an observation does not fit, a needed reward is missing, or there is an
                 action or reward of a session that has no step before.
         """
-        if not self._spaces.names_sessions(obs):
-            prev_action = {} if prev_action is None else {None: prev_action}
-            prev_reward = {} if prev_reward is None else {None: prev_reward}
-            return self._act({None: obs}, prev_action, prev_reward, explore, single=True)[None]
-        return self._act(obs, prev_action or {}, prev_reward or {}, explore, single=False)
+        single = not self._spaces.names_sessions(obs)
+        if single:
+            obs, prev_action, prev_reward = {None: obs}, {None: prev_action}, {None: prev_reward}
+        prev_action = {} if prev_action is None else prev_action
+        prev_reward = {} if prev_reward is None else prev_reward
+        actions = self._act(obs, prev_action, prev_reward, explore, single=single)
+        return actions[None] if single else actions
 
     def values(self) -> Any:
         """Returns the critic's values of the states in which `act` was called last.
@@ -245,18 +251,9 @@ class AttentionPolicy:
             A number, or {session: number} if `act` was given sessions.
 
         Raises:
-            ValueError: If the module has no critic, or nothing was decided since the last `reset`
-                or `close`.
+            ValueError: If the module has no critic, or there is no decision yet.
         """
-        last = self._decided()
-        if not isinstance(self.module.unwrapped(), ValueFunctionAPI):
-            raise ValueError(
-                f"{type(self.module).__name__} {self.module_id!r} has no critic, so no values. "
-                "Use `policy.module` for what it computes instead."
-            )
-        with torch.no_grad():
-            values = self.module.compute_values(dict(last.batch))
-        return last.by_session(values.cpu().numpy().tolist())
+        return self._decided().values(self.module)
 
     def action_probs(self) -> Any:
         """Returns how probable the module held each action when `act` was called last.
@@ -267,21 +264,9 @@ class AttentionPolicy:
 
         Raises:
             ValueError: If the actions are neither, the module computes actions without a
-                distribution, or nothing was decided since the last `reset` or
-                `close`.
+                distribution, or there is no decision yet.
         """
-        last, space = self._decided(), self.module.action_space
-        inputs = last.outputs.get(Columns.ACTION_DIST_INPUTS)
-        discrete = isinstance(space, gym.spaces.Discrete)
-        if inputs is None or not (discrete or isinstance(space, gym.spaces.MultiDiscrete)):
-            raise ValueError(
-                "`action_probs` expects Discrete or MultiDiscrete actions of a module that "
-                f"computes a distribution, got {space} of {type(self.module).__name__}, which "
-                f"computes {sorted(last.outputs)}."
-            )
-        sizes = [int(space.n)] if discrete else [int(n) for n in space.nvec.reshape(-1)]
-        parts = [part.softmax(-1).cpu().numpy() for part in inputs.split(sizes, dim=-1)]
-        return last.by_session(parts[0] if discrete else list(map(list, zip(*parts, strict=True))))
+        return self._decided().action_probs(self.module.action_space)
 
     def _act(
         self, obs: Mapping, actions: Mapping, rewards: Mapping, explore: bool, *, single: bool
@@ -295,7 +280,9 @@ class AttentionPolicy:
         for name, observation in obs.items():
             self._spaces.check(name, observation)
             session = self._sessions.get(name) or Session(self._parts)
-            taken.append(self._taken(name, session, actions.get(name), rewards.get(name)))
+            action = actions.get(name)
+            computed = None if action is None else self._spaces.computed(action)
+            taken.append(session.before(name, computed, rewards.get(name)))
             sessions.append(session)
         self._sessions.update(zip(obs, sessions, strict=True))
         for session, observation, before in zip(sessions, obs.values(), taken, strict=True):
@@ -316,7 +303,7 @@ class AttentionPolicy:
                 outputs = parts.runner_module.forward_exploration(batch, t=parts.timestep)
             else:
                 outputs = parts.runner_module.forward_inference(batch)
-            self._last = _Decision(names, single, self._of_module(batch), self._of_module(outputs))
+            self._last = Decision(names, single, self._of_module(batch), self._of_module(outputs))
             columns = parts.module_to_env(
                 rl_module=parts.runner_module,
                 batch=outputs,
@@ -332,6 +319,7 @@ class AttentionPolicy:
 
     def _observe(self, sessions: list[Session], explore: bool) -> tuple[dict, dict]:
         """Runs the env-to-module pipeline on the sessions' newest observations."""
+        self._last = None  # the memory that it was computed from moves on
         shared_data: dict[str, Any] = {}
         batch = self._parts.env_to_module(
             rl_module=self._parts.runner_module,
@@ -344,33 +332,6 @@ class AttentionPolicy:
 
     def _of_module(self, columns: dict[str, Any]) -> dict[str, Any]:
         return dict(columns if self._parts.agent_id is None else columns[self.module_id])
-
-    def _taken(self, name: Hashable, session: Session, action: Any, reward: Any) -> Taken | None:
-        """Returns what happened in a session since its last observation, None at its start."""
-        if not session.episode.is_reset:
-            if action is None and reward is None:
-                return None
-            raise ValueError(
-                f"Session {name!r} has no step before, so no `prev_action` or `prev_reward`. Fix: "
-                f"leave them out, or tell what came before: `policy.reset({name!r}, history=[(obs, "
-                "action, reward), ...])`."
-            )
-        known = session.taken
-        if known is None and action is None:
-            raise ValueError(
-                f"The last call of `act` failed, so session {name!r} has no action. Fix: "
-                "`act(..., prev_action=...)` with the one that was taken, or `policy.reset"
-                f"({name!r})`."
-            )
-        if reward is None:
-            reward = known.reward if known is not None else None
-        if reward is None and self._reads_rewards:
-            raise ValueError(
-                f"The module reads previous rewards, but that of session {name!r} is missing. "
-                "Fix: `act(obs, prev_reward=...)`, with {session: reward} for several sessions."
-            )
-        computed = known.action if action is None else self._spaces.computed(action)
-        return Taken(computed, None if reward is None else float(reward))
 
     def _check_names(self, obs: Mapping, given: Any, what: str) -> None:
         if isinstance(given, Mapping) and given.keys() <= obs.keys():
@@ -387,11 +348,11 @@ class AttentionPolicy:
         if episode_id is not None:
             self._memory.forget(episode_id)
 
-    def _decided(self) -> "_Decision":
+    def _decided(self) -> Decision:
         if self._last is None:
             raise ValueError(
-                "Nothing was decided since the last `reset` or `close`. Fix: call "
-                "`policy.act(obs)` first."
+                "There is no decision to look at. Fix: call `policy.act(obs)` first; a `reset` "
+                "with a history forgets it."
             )
         return self._last
 
@@ -408,17 +369,6 @@ class AttentionPolicy:
         finally:
             self._random.set_state(torch.get_rng_state())
             torch.set_rng_state(before)
-
-
-class _Decision:
-    """One call of `act`: what the module was given and what it computed."""
-
-    def __init__(self, names: tuple, single: bool, batch: dict, outputs: dict):
-        self.names, self.single, self.batch, self.outputs = names, single, batch, outputs
-
-    def by_session(self, rows: Any) -> Any:
-        """Returns the rows of a batch by session; the only one if `act` was given no sessions."""
-        return rows[0] if self.single else dict(zip(self.names, rows, strict=True))
 
 
 def _only(pieces: list[ConnectorV2]) -> Any:

@@ -22,6 +22,7 @@ INT_FIELDS = {
     "num_heads": (1, 4),
     "num_layers": (1, 2),
     "window": (1, 32),
+    "dilation": (1, 1),
     "ffn_dim": (0, 128),
     "head_dim": (1, 16),
     "prev_actions": (0, 0),
@@ -209,6 +210,18 @@ def test_gate_bias_needs_the_gate_that_reads_it():
         AttentionConfig(gate_bias=1)
     AttentionConfig(gate_bias=2.0)
     AttentionConfig(gate="gru", gate_bias=1)
+
+
+def test_dilation_needs_a_layer_that_reads_it():
+    message = (
+        "AttentionConfig.dilation is only read with num_layers of at least 2 (the lowest layer "
+        "looks at every step), got dilation=4 with num_layers=1. Fix: "
+        "`use_attention(config, num_layers=2, dilation=4)`, or leave dilation out."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        AttentionConfig(num_layers=1, dilation=4)
+    AttentionConfig(num_layers=1, dilation=1)
+    AttentionConfig(num_layers=2, dilation=4)
 
 
 def test_types_are_checked_before_ranges_and_ranges_before_combinations():

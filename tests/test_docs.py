@@ -1,8 +1,13 @@
-"""Every piece of Python in the README and in the package's docstrings runs as printed."""
+"""Every piece of Python in the README, in `docs/` and in the package's docstrings runs as printed.
+
+Links between the pages lead somewhere.
+"""
 
 import ast
 import doctest
+import json
 import os
+import re
 import subprocess
 import sys
 import textwrap
@@ -14,6 +19,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
 # On the line before a block, in Markdown or in a docstring: it is not run.
 NO_TEST = ("<!-- no-test -->", ".. no-test")
 
@@ -71,13 +77,19 @@ def params(path: Path, blocks: list[Block]) -> list:
     return [pytest.param(path, block, id=f"{where}:{block.line + 1}") for block in blocks]
 
 
-def code_params() -> list:
-    found = params(README, list(code_blocks(README.read_text())))
+def code_groups() -> dict[str, list[tuple[Path, Block]]]:
+    """Find the blocks that run in one process: those of a page, or of a folder of the package."""
+    groups: dict[str, list[tuple[Path, Block]]] = {}
+    for page in PAGES:
+        for block in code_blocks(page.read_text()):
+            groups.setdefault(page.name, []).append((page, block))
     for path in package_files():
+        folder = "/".join(path.relative_to(ROOT).parts[:2])
         for docstring in docstrings(path):
-            blocks = code_blocks(docstring.code)
-            found += params(path, [Block(b.code, docstring.line + b.line) for b in blocks])
-    return found
+            for block in code_blocks(docstring.code):
+                moved = Block(block.code, docstring.line + block.line)
+                groups.setdefault(folder, []).append((path, moved))
+    return groups
 
 
 def doctest_params() -> list:
@@ -87,22 +99,30 @@ def doctest_params() -> list:
     return found
 
 
-@pytest.mark.parametrize(("path", "block"), code_params())
-def test_code_block_runs(path, block, tmp_path):
-    # A process of its own, since examples start Ray. Empty lines stand for what comes before
-    # the block, so that a traceback names the right line.
-    script = tmp_path / f"{path.stem}_example.py"
-    script.write_text("\n" * block.line + block.code)
+CODE = code_groups()
+# Each block in a namespace of its own: it has to import what it uses, as its reader would. Empty
+# lines stand for what comes before it, so that a traceback names file and line.
+RUN_BLOCKS = """
+import json, sys
+for path, code, line in json.load(sys.stdin):
+    exec(compile("\\n" * line + code, path, "exec"), {"__name__": "__main__"})
+"""
+
+
+@pytest.mark.parametrize("blocks", CODE.values(), ids=CODE.keys())
+def test_code_blocks_run(blocks, tmp_path):
+    # In a process of its own, since examples start Ray.
     python_path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
     result = subprocess.run(
-        [sys.executable, str(script)],
+        [sys.executable, "-c", RUN_BLOCKS],
+        input=json.dumps([(str(path), *block) for path, block in blocks]),
         capture_output=True,
         text=True,
         cwd=tmp_path,
         env=os.environ | {"PYTHONPATH": python_path},
         check=False,
     )
-    assert result.returncode == 0, f"{path}, line {block.line + 1}:\n{result.stderr}"
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize(("path", "block"), doctest_params())
@@ -122,6 +142,58 @@ def test_readme_has_each_marked_command_once(marker):
     start = lines.index(marker) + 1
     assert lines[start] == "```bash"
     assert fenced_lines(lines[start + 1 :])
+
+
+def test_readme_is_short():
+    assert len(README.read_text().splitlines()) <= 150
+
+
+def prose(text: str) -> str:
+    """Return a page without its code."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+def links(text: str) -> list[tuple[str, str]]:
+    """Find the links and pictures of a page that lead to files: path and anchor."""
+    targets = re.findall(r"\]\(([^)\s]+)\)", prose(text))
+    return [target.partition("#")[::2] for target in targets if "://" not in target]
+
+
+def anchors(text: str) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.+)$", prose(text), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for path, anchor in links(page.read_text()):
+        target = page.parent / path if path else page
+        assert target.exists(), f"{page.name} links to {path}, which is not there"
+        if anchor:
+            found = anchors(target.read_text())
+            assert anchor in found, f"{page.name} links to {path}#{anchor}; there are {found}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_named_files_are_there(page):
+    """Paths in backticks, such as `tests/harness.py`, are those of files."""
+    folders = "tests|docs|tuned_examples|rllib_attention"
+    named = re.findall(rf"`((?:{folders})/[\w/.]+)`", page.read_text())
+    assert not [path for path in named if not (ROOT / path).exists()]
+
+
+def test_every_page_is_linked_from_the_readme():
+    linked = {path for path, _ in links(README.read_text())}
+    assert {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")} <= linked
+
+
+def test_links_are_found():
+    page = (
+        "[a](x.md) ![b](y.png) [c](x.md#some-part) [d](#here) [e](https://x.org)\n```\n[f](z)\n```"
+    )
+    assert links(page) == [("x.md", ""), ("y.png", ""), ("x.md", "some-part"), ("", "here")]
+    assert anchors("# One page\n## RLlib's `part`, two\ntext") == {"one-page", "rllibs-part-two"}
 
 
 def test_code_blocks_are_found_where_they_are():

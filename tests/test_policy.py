@@ -3,6 +3,8 @@
 import re
 import subprocess
 import sys
+from pathlib import Path
+from typing import ClassVar
 
 import gymnasium as gym
 import numpy as np
@@ -14,11 +16,15 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.tune import Checkpoint
 
 from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
 from rllib_attention.encoder.rollout_cache import RolloutCache
+from tests.test_docs import code_blocks
 
 LENGTH = 30
+TOLERANCE = 2e-5  # of float32 actions within bounds of up to 9
 # Context 4: an episode goes on long after the window.
 SMALL = AttentionConfig(dim=8, num_heads=2, num_layers=2, window=3, max_seq_len=10)
 WITH_PAST = AttentionConfig.from_dict(SMALL.to_dict() | {"prev_actions": 2, "prev_rewards": 1})
@@ -28,7 +34,7 @@ VECTOR = Box(-1.0, 1.0, (3,), np.float32)
 class Noise(gym.Env):
     """Random observations and rewards; it writes down what it shows and is told."""
 
-    played: list = []  # of each step since the last reset: [observation, action, reward]
+    played: ClassVar[list] = []  # of each step since the last reset: [observation, action, reward]
 
     def __init__(self, config):
         self.observation_space, self.action_space = config["spaces"]
@@ -89,7 +95,9 @@ def replayed(policy, steps, *, start=0, told=0):
 
 def assert_same(actions, expected):
     for ours, theirs in zip(actions, expected, strict=True):
-        tree.map_structure(lambda a, b: np.testing.assert_allclose(a, b, atol=2e-6), ours, theirs)
+        tree.map_structure(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=TOLERANCE), ours, theirs
+        )
 
 
 def differ(actions, expected):
@@ -150,6 +158,8 @@ def random_policy(attention=WITH_PAST, observations=VECTOR, actions=None):
     with torch.no_grad():  # large, so that the past matters
         for weight in policy.module.parameters():
             weight += 0.1 * torch.randn_like(weight)
+        for weight in policy.module.pi.parameters():  # no action is clipped
+            weight *= 0.3
     return policy
 
 
@@ -217,6 +227,10 @@ def test_it_acts_from_cached_keys_and_values(monkeypatch):
     monkeypatch.setattr(RolloutCache, "_rebuild", lambda *args: rebuilt.append(1) or rebuild(*args))
     replayed(policy, steps)
     assert not rebuilt
+    policy.act(dict.fromkeys("ab", steps[0][0]))
+    for _, name in zip(range(10), "abbbaabaaa", strict=True):
+        policy.act({name: steps[1][0]}, prev_reward={name: 0.0})
+    assert not rebuilt
     replayed(policy, steps, start=5)
     assert rebuilt
 
@@ -228,6 +242,7 @@ def test_what_was_done_instead_counts():
     assert_same(own[:1], told[:1])
     assert differ(own[1:7], told[1:7])
     taught = [(obs, action, reward) for (obs, _, reward), action in zip(steps, own, strict=True)]
+    assert np.abs(own).max() < 9.0
     # Inside the bounds, the policy's own actions come back from the environment unchanged.
     assert_same(replayed(policy, taught, told=12), own)
 
@@ -308,12 +323,75 @@ def test_a_checkpoint_acts_in_a_process_without_ray_running(stop, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
+class TwoAgents(MultiAgentEnv):
+    """Two agents with spaces of their own, which see and do what `Noise` writes down."""
+
+    def __init__(self, config):
+        super().__init__()
+        actions = Box(-2.0, 3.0, (1,), np.float32)
+        self._envs = {"a": Noise({"spaces": (VECTOR, Discrete(3))})}
+        self._envs["b"] = BoxNoise({"spaces": (Box(-5.0, 5.0, (2,), np.float32), actions)})
+        self.agents = self.possible_agents = list(self._envs)
+        self.observation_spaces = {k: env.observation_space for k, env in self._envs.items()}
+        self.action_spaces = {k: env.action_space for k, env in self._envs.items()}
+
+    def reset(self, *, seed=None, options=None):
+        return {k: env.reset()[0] for k, env in self._envs.items()}, {}
+
+    def step(self, action_dict):
+        results = {k: self._envs[k].step(action) for k, action in action_dict.items()}
+        obs, rewards = ({k: r[i] for k, r in results.items()} for i in (0, 1))
+        return obs, rewards, {"__all__": results["a"][2]}, {"__all__": False}, {}
+
+
+class BoxNoise(Noise):
+    """Another one, with a list of its own."""
+
+    played: ClassVar[list] = []
+
+
+def test_one_module_of_several(stop, tmp_path):
+    config = PPOConfig().environment(TwoAgents).debugging(seed=0)
+    config.env_runners(
+        num_env_runners=0,
+        env_to_module_connector=lambda *args: MeanStdFilter(multi_agent=True),
+    )
+    config.multi_agent(
+        policies={"p", "q"},
+        policy_mapping_fn=lambda agent, *args, **kwargs: "q" if agent == "b" else "p",
+    )
+    algo = stop(use_attention(config, WITH_PAST).build_algo())
+    algo.env_runner.sample(num_timesteps=20)
+    path = algo.save_to_path(tmp_path)
+    with says("`module_id` must name a module with attention, one of ['p', 'q'], but it is miss"):
+        AttentionPolicy.from_checkpoint(path)
+    with says("`agent_id` must name an agent of the environment, one of ['a', 'b']: got 'c'."):
+        AttentionPolicy.from_checkpoint(path, "q", agent_id="c")
+    played_by(algo)
+    for module_id, env in (("p", Noise), ("q", BoxNoise)):
+        policy = AttentionPolicy.from_checkpoint(path, module_id)
+        steps = [step for step in env.played if step[2] is not None]
+        assert_same(replayed(policy, steps), [action for _, action, _ in steps])
+        assert_same(replayed(policy, steps, start=9), replayed(policy, steps, told=9)[9:])
+        obs = dict.fromkeys("xy", steps[0][0])
+        assert set(policy.act(obs)) == set(policy.values()) == {"x", "y"}
+
+
 def test_a_module_alone_acts_as_in_its_policy(tmp_path):
     policy = random_policy(SMALL)
     policy.module.save_to_path(tmp_path)
     steps = random_steps(10, 0, policy)
     restored = AttentionPolicy.from_checkpoint(tmp_path)
     assert_same(replayed(restored, steps), replayed(policy, steps))
+    tuned = AttentionPolicy.from_checkpoint(Checkpoint(str(tmp_path)))
+    assert_same(replayed(tuned, steps), replayed(policy, steps))
+
+
+def test_the_page_on_acting_runs_as_printed():
+    page = Path(__file__).parents[1] / "docs" / "acting.md"
+    blocks = [block.code for block in code_blocks(page.read_text())]
+    assert len(blocks) == 5
+    exec(compile("\n".join(blocks), str(page), "exec"), {})
 
 
 # Errors
@@ -340,6 +418,14 @@ def test_wrong_checkpoints(tmp_path):
         AttentionPolicy.from_checkpoint(tmp_path / "module", "x")
     with pytest.raises(TypeError, match="expects an Algorithm, got str"):
         AttentionPolicy("path")
+    with pytest.raises(TypeError, match="expects a path or a Tune checkpoint, got int"):
+        AttentionPolicy.from_checkpoint(1)
+
+
+def test_an_algorithm_of_the_old_stack(stop):
+    config = config_of(PPOConfig().api_stack(False, False), VECTOR, Discrete(2), SMALL)
+    with says("AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old"):
+        AttentionPolicy(stop(config.build_algo()))
 
 
 def test_a_module_without_attention(stop):
@@ -351,20 +437,22 @@ def test_a_module_without_attention(stop):
 def test_misuse_is_found_before_any_session_moves():
     policy = random_policy()
     obs = VECTOR.sample()
-    with says(f"`act` expects an observation of {VECTOR}, got a str in session None. Fix: "):
+    with says(
+        f"`act` expects an observation of {VECTOR}, got str of shapes [()] in session None. Fix: "
+    ):
         policy.act("obs")
     with pytest.raises(ValueError, match=r"of shapes \[\(1, 3\)\] in session 'b'"):
         policy.act({"a": obs, "b": obs[None]})
     assert policy.sessions == ()
     with says("Session None has no step before, so no `prev_action` or `prev_reward`."):
         policy.act(obs, prev_reward=1.0)
-    with says("Nothing was decided"):
+    with says("There is no decision to look at."):
         policy.values()
     policy.act({"a": obs})
     with says("The module reads previous rewards, but that of session 'a' is missing."):
         policy.act({"a": obs})
-    with says("`prev_reward` expects {session: ...} with sessions of this call, ['a'], got 1.0."):
-        policy.act({"a": obs}, prev_reward=1.0)
+    with says("`prev_reward` expects {session: ...} with sessions of this call, ['a'], got 0.0."):
+        policy.act({"a": obs}, prev_reward=0.0)
     with says("`prev_action` expects {session: ...} with sessions of this call, ['a'], got ['b']."):
         policy.act({"a": obs}, prev_action={"b": 0})
     assert policy._sessions["a"].episode.t == 0

@@ -2,7 +2,7 @@
 
 Nothing of the package is imported, so that these tests run with a Ray that the package refuses.
 Where one fails, its message says what was assumed and where that is relied upon (below
-`rllib_attention/`). Private names are listed in `compat.py`.
+`rllib_attention/`). Private names are listed in `compat/`.
 """
 
 import copy
@@ -387,15 +387,23 @@ def test_targets_are_deep_copies_without_gradients():
     assert made == [net], "made by copy.deepcopy: encoder/encoder.py tells copies by it"
 
 
-def test_nested_distributions_keep_their_parts_and_arguments():
+def test_nested_distributions_show_their_parts_and_can_be_subclassed():
     space = gym.spaces.Dict({"a": gym.spaces.Discrete(2), "b": OBS})
     partial = PPOCatalog(OBS, space, {}).get_action_dist_cls("torch")
-    assert {"child_distribution_cls_struct", "input_lens"} <= set(partial._merge_kwargs())
-    distribution = partial.from_logits(torch.zeros(1, 8))
-    assert names(distribution._flat_child_distributions) == [
-        "TorchCategorical",
-        "TorchDiagGaussian",
-    ]
+    own = type("Own", (partial,), {})
+    distribution = own.from_logits(torch.zeros(1, 8))
+    assert type(distribution) is own, "encoder/policy_outputs.py derives a class of its own"
+    parts = names(distribution._flat_child_distributions)
+    assert parts == ["TorchCategorical", "TorchDiagGaussian"]
+
+
+def test_distributions_still_take_a_chunk_of_one_step_for_a_component():
+    space = gym.spaces.Dict({"a": gym.spaces.Discrete(2), "b": OBS})
+    partial = PPOCatalog(OBS, space, {}).get_action_dist_cls("torch")
+    distribution = partial.from_logits(torch.zeros(5, 1, 8))
+    actions = {"a": torch.zeros(5, 1, dtype=torch.long), "b": torch.zeros(5, 1, 3)}
+    shape = distribution.logp(actions).shape
+    assert shape != (5, 1), "RLlib is right now: policy_outputs.TimeRankMultiDistribution can go"
 
 
 def test_encoders_return_actor_and_critic():

@@ -10,7 +10,7 @@ How to run this script
 ----------------------
 `python appo_stateless_cartpole.py --num-env-runners=4`
 
-Add `--no-attention`, `--lstm` or `--gtrxl` for a control, and `--help` for all options.
+`--help` names all options.
 
 Results to expect
 -----------------
@@ -26,14 +26,9 @@ from ray import tune
 from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(
-    __doc__,
-    stop_reward=300.0,
-    stop_timesteps=2_000_000,
-    num_env_runners=2,
-    num_envs_per_env_runner=8,
-    max_seq_len=101,
-)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=300.0, stop_timesteps=2_000_000, num_env_runners=2)
 
 if __name__ == "__main__":
     args = parser.parse_args()
@@ -42,7 +37,12 @@ if __name__ == "__main__":
     config = (
         APPOConfig()
         .environment("stateless_cartpole")
-        .env_runners(rollout_fragment_length=args.max_seq_len - 1)
+        .env_runners(
+            num_env_runners=args.num_env_runners,
+            num_envs_per_env_runner=8,
+            rollout_fragment_length=100,
+        )
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
             lr=5e-4,
@@ -55,5 +55,8 @@ if __name__ == "__main__":
             grad_clip=20.0,
             entropy_coeff=0.005,
         )
+        .debugging(seed=args.seed)
     )
+    # A chunk holds a fragment of 100 steps and its bootstrap step.
+    use_attention(config, num_layers=2, dim=64, num_heads=4, window=16, max_seq_len=101)
     run_example(config, args)

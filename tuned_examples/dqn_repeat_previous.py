@@ -9,8 +9,7 @@ How to run this script
 ----------------------
 `python dqn_repeat_previous.py`
 
-Needs `pip install "rllib-attention[examples]"`. Add `--no-attention` for the control without
-memory, and `--help` for all options.
+Needs `pip install "rllib-attention[examples]"`. `--help` names all options.
 
 Results to expect
 -----------------
@@ -26,17 +25,9 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(
-    __doc__,
-    controls=("mlp",),
-    stop_reward=0.5,
-    stop_timesteps=200_000,
-    window=8,
-    num_envs_per_env_runner=8,
-)
-parser.add_argument(
-    "--difficulty", choices=["easy", "medium", "hard"], default="easy", help="how far back"
-)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=0.5, stop_timesteps=200_000)
 
 if __name__ == "__main__":
     args = parser.parse_args()
@@ -45,11 +36,14 @@ if __name__ == "__main__":
 
     config = (
         DQNConfig()
-        .environment("repeat_previous", env_config={"difficulty": args.difficulty})
+        .environment("repeat_previous", env_config={"difficulty": "easy"})
         .env_runners(
+            num_env_runners=args.num_env_runners,
+            num_envs_per_env_runner=8,
             env_to_module_connector=lambda env, spaces, device: FlattenObservations(),
             rollout_fragment_length=4,
         )
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64]))
         .training(
             lr=5e-4,
@@ -72,5 +66,7 @@ if __name__ == "__main__":
             },
         )
         .reporting(min_sample_timesteps_per_iteration=2_000)
+        .debugging(seed=args.seed)
     )
+    use_attention(config, num_layers=2, dim=64, num_heads=4, window=8)
     run_example(config, args)

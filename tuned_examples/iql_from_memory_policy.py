@@ -11,9 +11,8 @@ How to run this script
 ----------------------
 `python iql_from_memory_policy.py`
 
-Needs `pip install "rllib-attention[examples]"`. Add `--no-attention` for an IQL policy without
-memory (the expert keeps its own), and `--help` for all options. `--expert` takes a checkpoint of
-`sac_masked_pendulum.py`.
+Needs `pip install "rllib-attention[examples]"`. `--help` names all options. `--expert` takes a
+checkpoint of `sac_masked_pendulum.py`.
 
 Results to expect
 -----------------
@@ -26,38 +25,24 @@ seconds on one core, from 100 recorded episodes with a mean return of -319 (`--e
 import argparse
 from pathlib import Path
 
-from common import example_parser, require, run_example, start_ray
-from common.models import set_model
+from common import example_parser, make_results_dir, require, run_example, start_ray
 from common.recording import record_episodes, train_expert
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.iql import IQLConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
-from sac_masked_pendulum import make_config
+from sac_masked_pendulum import make_config as expert_config
 
-parser = example_parser(
-    __doc__,
-    controls=("mlp",),
-    stop_reward=-300.0,
-    stop_timesteps=5_000_000,
-    stop_iters=20,
-    num_envs_per_env_runner=4,
-    window=4,
-    num_layers=1,
-)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=-300.0, stop_timesteps=5_000_000)
+parser.set_defaults(stop_iters=20)
 parser.add_argument("--expert", default=None, metavar="CHECKPOINT", help="unset: train one first")
 parser.add_argument("--episodes", type=int, default=100, help="episodes to record")
 
 
-def expert_config(args: argparse.Namespace) -> AlgorithmConfig:
-    """Returns the expert's config: SAC with memory, whatever model IQL gets."""
-    config = make_config().env_runners(num_envs_per_env_runner=4)
-    config.debugging(seed=args.seed, log_level="ERROR")
-    return set_model(config, argparse.Namespace(**{**vars(args), "model": "attention"}))
-
-
-def offline_config(folder: Path) -> AlgorithmConfig:
+def make_config(args: argparse.Namespace, folder: Path) -> AlgorithmConfig:
     """Returns IQL's config, reading the episodes recorded in a folder."""
-    return (
+    config = (
         IQLConfig()
         .environment("masked_pendulum")
         .offline_data(
@@ -70,6 +55,7 @@ def offline_config(folder: Path) -> AlgorithmConfig:
             map_batches_kwargs={"concurrency": 1},
             iter_batches_kwargs={"prefetch_batches": 1},
         )
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(
             model_config=DefaultModelConfig(
                 fcnet_hiddens=[128],
@@ -95,16 +81,17 @@ def offline_config(folder: Path) -> AlgorithmConfig:
             evaluation_duration=20,
             evaluation_config=IQLConfig.overrides(explore=False),
         )
+        .debugging(seed=args.seed)
     )
+    return use_attention(config, num_layers=1, dim=64, num_heads=4, window=4)
 
 
 if __name__ == "__main__":
     args = parser.parse_args()
     require("msgpack_numpy", "Recording episodes")
+    results = make_results_dir(args)
     start_ray(args)
-    args.results_dir = str(Path(args.results_dir or "results/iql_from_memory_policy").absolute())
-    results = Path(args.results_dir)
-    config = expert_config(args)
+    config = expert_config(args).debugging(log_level="ERROR")
     if args.expert:
         expert = Path(args.expert).absolute()
     else:
@@ -113,7 +100,7 @@ if __name__ == "__main__":
         config, expert, results / "episodes", episodes=args.episodes, explore=True
     )
     run_example(
-        offline_config(recorded),
+        make_config(args, recorded),
         args,
         return_key="evaluation/env_runners/episode_return_mean",
         steps_key="learners/__all_modules__/num_env_steps_trained_lifetime",

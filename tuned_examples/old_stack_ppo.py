@@ -9,7 +9,7 @@ How to run this script
 ----------------------
 `python old_stack_ppo.py`
 
-Add `--no-attention`, `--lstm` or `--gtrxl` for a control, and `--help` for all options.
+`--help` names all options.
 
 Results to expect
 -----------------
@@ -18,38 +18,14 @@ RLlib asks of its own PPO with LSTM. With attention, seed 0 got there (364.6) af
 and 169 CPU seconds.
 """
 
-import argparse
-from typing import Any
-
-from common import example_parser
+from common import example_parser, run_example
 from common.envs import make_stateless_cartpole
-from common.models import ATTENTION_FIELDS, gtrxl_model
-from common.run import run_config
 from ray import tune
 from ray.rllib.algorithms.ppo import PPOConfig
 
-parser = example_parser(__doc__, stop_reward=350.0, stop_timesteps=300_000, max_seq_len=20)
+import rllib_attention  # noqa: F401  (registers the model "attention")
 
-
-def model_of(args: argparse.Namespace) -> dict[str, Any]:
-    """Returns the old stack's `model` dict for the model that was asked for."""
-    shared = {"fcnet_hiddens": [args.dim], "vf_share_layers": True}
-    if args.model == "lstm":
-        lstm = {"use_lstm": True, "lstm_cell_size": args.dim, "max_seq_len": args.max_seq_len}
-        return shared | lstm
-    if args.model == "gtrxl":
-        return shared | gtrxl_model(args)
-    if args.model == "mlp":
-        return shared | {"fcnet_hiddens": [args.dim] * (args.num_layers + 1)}
-    import rllib_attention  # noqa: F401  (registers the model "attention")
-
-    fields = {name: getattr(args, name) for name in ATTENTION_FIELDS if name != "max_seq_len"}
-    return {
-        "custom_model": "attention",
-        "custom_model_config": fields,
-        "max_seq_len": args.max_seq_len,
-    }
-
+parser = example_parser(__doc__, stop_reward=350.0, stop_timesteps=300_000)
 
 if __name__ == "__main__":
     args = parser.parse_args()
@@ -60,14 +36,17 @@ if __name__ == "__main__":
         "enable_env_runner_and_connector_v2": False,
         "env": "stateless_cartpole",
         "num_env_runners": args.num_env_runners,
-        "num_envs_per_env_runner": args.num_envs_per_env_runner,
+        "num_envs_per_env_runner": 16,
         "seed": args.seed,
-        "model": model_of(args),
+        "model": {
+            "custom_model": "attention",
+            "custom_model_config": {"num_layers": 2, "dim": 64, "num_heads": 4, "window": 16},
+            "max_seq_len": 20,
+        },
         "lr": 5e-4,
         "train_batch_size": 4096,
         "minibatch_size": 512,
         "num_epochs": 6,
         "vf_loss_coeff": 0.05,
-        "log_level": "ERROR",
     }
-    run_config(PPOConfig.from_dict(config), args)
+    run_example(PPOConfig.from_dict(config), args)

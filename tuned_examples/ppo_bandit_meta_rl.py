@@ -10,9 +10,7 @@ How to run this script
 ----------------------
 `python ppo_bandit_meta_rl.py --num-arms=5 --pulls=40`
 
-Add `--no-attention`, `--lstm` or `--gtrxl` for a control, and `--help` for all options. The
-controls find the last action and reward in their observation, since RLlib's models have no other
-way to get them on the new API stack.
+`--help` names all options.
 
 Results to expect
 -----------------
@@ -20,7 +18,7 @@ With 5 arms and 40 pulls a random policy gets 20.0 on average; staying with an a
 moving on when it does not, which needs no more than the last step, gets 27.0; Thompson sampling
 27.7; a well tuned upper-confidence rule 30.0; always the best arm 33.3. The bar is
 28.5, more than any rule of one step of memory gets. With attention, seed 0 got there (28.7) after
-204,800 steps, in 2 minutes on one core (`--num-env-runners=0 --num-envs-per-env-runner=16`).
+204,800 steps, in 2 minutes on one core.
 """
 
 from common import example_parser, run_example
@@ -28,30 +26,19 @@ from common.envs import BanditEpisodes
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(
-    __doc__,
-    stop_reward=28.5,
-    stop_timesteps=500_000,
-    # The whole episode.
-    window=40,
-    max_seq_len=40,
-    prev_actions=1,
-    prev_rewards=1,
-)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=28.5, stop_timesteps=500_000)
 parser.add_argument("--num-arms", type=int, default=5, help="arms of each bandit")
 parser.add_argument("--pulls", type=int, default=40, help="steps per episode")
 
 if __name__ == "__main__":
     args = parser.parse_args()
-    env_config = {
-        "num_arms": args.num_arms,
-        "pulls": args.pulls,
-        "observe_feedback": args.model != "attention",
-    }
-
     config = (
         PPOConfig()
-        .environment(BanditEpisodes, env_config=env_config)
+        .environment(BanditEpisodes, env_config={"num_arms": args.num_arms, "pulls": args.pulls})
+        .env_runners(num_env_runners=args.num_env_runners, num_envs_per_env_runner=16)
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
             lr=[[0, 1e-3], [500_000, 1e-4]],
@@ -64,5 +51,17 @@ if __name__ == "__main__":
             entropy_coeff=[[0, 0.02], [300_000, 0.0]],
             vf_loss_coeff=0.1,
         )
+        .debugging(seed=args.seed)
+    )
+    use_attention(
+        config,
+        num_layers=2,
+        dim=64,
+        num_heads=4,
+        # The whole episode.
+        window=args.pulls,
+        max_seq_len=args.pulls,
+        prev_actions=1,
+        prev_rewards=1,
     )
     run_example(config, args)

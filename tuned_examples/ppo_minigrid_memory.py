@@ -9,8 +9,7 @@ How to run this script
 ----------------------
 `python ppo_minigrid_memory.py --size=7`
 
-Needs `pip install "rllib-attention[examples]"`. Add `--no-attention`, `--lstm` or `--gtrxl` for a
-control, and `--help` for all options.
+Needs `pip install "rllib-attention[examples]"`. `--help` names all options.
 
 Results to expect
 -----------------
@@ -26,7 +25,9 @@ from ray import tune
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(__doc__, stop_reward=0.9, stop_timesteps=1_000_000, window=32)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=0.9, stop_timesteps=1_000_000)
 parser.add_argument(
     "--size", type=int, choices=[7, 9, 11, 13], default=7, help="width of the grid world"
 )
@@ -39,6 +40,8 @@ if __name__ == "__main__":
     config = (
         PPOConfig()
         .environment("minigrid_memory", env_config={"size": args.size})
+        .env_runners(num_env_runners=args.num_env_runners, num_envs_per_env_runner=16)
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(
             model_config=DefaultModelConfig(
                 # Channels, kernel, stride; RLlib pads: 7 x 7 -> 4 x 4 -> 2 x 2 cells.
@@ -55,5 +58,7 @@ if __name__ == "__main__":
             entropy_coeff=0.01,
             vf_loss_coeff=0.5,
         )
+        .debugging(seed=args.seed)
     )
+    use_attention(config, num_layers=2, dim=64, num_heads=4, window=32, max_seq_len=32)
     run_example(config, args)

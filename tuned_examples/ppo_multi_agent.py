@@ -10,7 +10,7 @@ How to run this script
 ----------------------
 `python ppo_multi_agent.py --delay=3`
 
-Add `--no-attention` or `--lstm` for a control, and `--help` for all options.
+`--help` names all options.
 
 Results to expect
 -----------------
@@ -24,13 +24,9 @@ from common.envs import TwoAgentRecall
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(
-    __doc__,
-    controls=("mlp", "lstm"),
-    stop_reward=0.8,
-    stop_timesteps=300_000,
-    num_envs_per_env_runner=1,
-)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=0.8, stop_timesteps=300_000)
 parser.add_argument("--delay", type=int, default=3, help="how many steps back the symbol lies")
 
 if __name__ == "__main__":
@@ -40,6 +36,8 @@ if __name__ == "__main__":
         PPOConfig()
         .environment(TwoAgentRecall, env_config={"delay": args.delay})
         .multi_agent(policies={"shared"}, policy_mapping_fn=lambda agent_id, episode: "shared")
+        .env_runners(num_env_runners=args.num_env_runners)
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
             lr=5e-4,
@@ -50,5 +48,8 @@ if __name__ == "__main__":
             entropy_coeff=0.005,
             vf_loss_coeff=0.5,
         )
+        .debugging(seed=args.seed)
     )
+    # `module_ids=["shared"]` would say the same: without it all modules get attention.
+    use_attention(config, num_layers=2, dim=64, num_heads=4, window=16, max_seq_len=32)
     run_example(config, args)

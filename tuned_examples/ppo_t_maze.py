@@ -11,7 +11,8 @@ How to run this script
 ----------------------
 `python ppo_t_maze.py --corridor-length=30`
 
-Add `--no-attention`, `--lstm` or `--gtrxl` for a control, and `--help` for all options.
+`--help` names all options. RLlib's own models on the same task and options are trained by
+`python -m tests.benchmarks.learning.controls`.
 
 Results to expect
 -----------------
@@ -20,32 +21,28 @@ seed 0 reached a return of 0.9 after 16,384, 24,576 and 53,248 environment steps
 10, 30 and 100, in 6, 8 and 19 CPU seconds. `docs/controls.md` has the other models and seeds.
 """
 
+import argparse
+
 from common import example_parser, run_example
 from common.envs import TMaze, log_success
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(
-    __doc__,
-    stop_reward=0.9,
-    stop_timesteps=300_000,
-    window=None,
-    num_layers=1,
-    max_seq_len=None,
-)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=0.9, stop_timesteps=300_000)
 parser.add_argument(
     "--corridor-length", type=int, default=10, help="steps from the cue to the choice (10, 30, 100)"
 )
 
-if __name__ == "__main__":
-    args = parser.parse_args()
-    # The junction is `corridor_length` steps after the cue; the window counts both ends.
-    args.window = args.window or args.corridor_length + 1
-    args.max_seq_len = args.max_seq_len or max(32, args.corridor_length + 1)
 
-    config = (
+def make_config(args: argparse.Namespace) -> PPOConfig:
+    """Returns the task and PPO's options, for a model of any kind."""
+    return (
         PPOConfig()
         .environment(TMaze, env_config={"corridor_length": args.corridor_length})
+        .env_runners(num_env_runners=args.num_env_runners, num_envs_per_env_runner=16)
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
             lr=5e-4,
@@ -57,9 +54,16 @@ if __name__ == "__main__":
             entropy_coeff=0.01,
             vf_loss_coeff=0.5,
         )
+        .debugging(seed=args.seed)
     )
-    if args.model == "gtrxl":
-        run_example(config, args)  # The old stack has no place for the success rate.
-    else:
-        config.callbacks(on_episode_end=log_success)
-        run_example(config, args, extra={"success": "env_runners/success_rate"})
+
+
+if __name__ == "__main__":
+    args = parser.parse_args()
+    config = make_config(args).callbacks(on_episode_end=log_success)
+    # The junction is `corridor_length` steps after the cue; the window counts both ends.
+    window = args.corridor_length + 1
+    use_attention(
+        config, num_layers=1, dim=64, num_heads=4, window=window, max_seq_len=max(32, window)
+    )
+    run_example(config, args, success="env_runners/success_rate")

@@ -9,7 +9,7 @@ How to run this script
 ----------------------
 `python sac_masked_pendulum.py`
 
-Add `--no-attention` for the control without memory, and `--help` for all options.
+`--help` names all options.
 
 Results to expect
 -----------------
@@ -18,30 +18,31 @@ is -250. With attention, seed 0 got there (-229.6) after 15,000 steps, in 10 min
 shared with other work.
 """
 
+import argparse
+
 from common import example_parser, run_example
 from common.envs import make_masked_pendulum
 from ray import tune
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
-parser = example_parser(
-    __doc__,
-    controls=("mlp",),
-    stop_reward=-250.0,
-    stop_timesteps=60_000,
-    num_envs_per_env_runner=4,
-    window=4,
-    num_layers=1,
-)
+from rllib_attention import use_attention
+
+parser = example_parser(__doc__, stop_reward=-250.0, stop_timesteps=60_000)
 
 
-def make_config() -> SACConfig:
-    """Returns SAC's config for the task, without a model."""
+def make_config(args: argparse.Namespace) -> SACConfig:
+    """Returns the whole config."""
     tune.register_env("masked_pendulum", make_masked_pendulum)
-    return (
+    config = (
         SACConfig()
         .environment("masked_pendulum")
-        .env_runners(rollout_fragment_length=1)
+        .env_runners(
+            num_env_runners=args.num_env_runners,
+            num_envs_per_env_runner=4,
+            rollout_fragment_length=1,
+        )
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(
             model_config=DefaultModelConfig(
                 fcnet_hiddens=[128],
@@ -64,9 +65,11 @@ def make_config() -> SACConfig:
             replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 100_000},
         )
         .reporting(min_sample_timesteps_per_iteration=1_000)
+        .debugging(seed=args.seed)
     )
+    return use_attention(config, num_layers=1, dim=64, num_heads=4, window=4)
 
 
 if __name__ == "__main__":
     args = parser.parse_args()
-    run_example(make_config(), args)
+    run_example(make_config(args), args)

@@ -12,9 +12,7 @@ How to run this script
 `python tune_sweep.py --num-samples=12 --max-concurrent-trials=2`
 
 Go on with `python tune_sweep.py --resume=results/tune_sweep-...`. Needs
-`pip install "rllib-attention[examples]"`. Add `--no-attention` to sweep the model without memory,
-and `--help` for all options. The sweep replaces `--window`, `--num-layers`, `--dim` and
-`--num-heads`.
+`pip install "rllib-attention[examples]"`. `--help` names all options.
 
 Results to expect
 -----------------
@@ -28,16 +26,14 @@ import argparse
 import enum
 import sys
 import time
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import ray
-from common import example_parser, require, start_ray
+from common import example_parser, make_results_dir, require, start_ray
 from common.envs import make_repeat_previous
-from common.models import set_model
-from common.plots import plot_trials
-from common.run import make_results_dir, metric, summary_line
+from common.plots import plot_curves
+from common.run import RETURN, STEPS, closing_line, metric
 from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -46,12 +42,12 @@ from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import ASHAScheduler
 
-RETURN = "env_runners/episode_return_mean"
-STEPS = "num_env_steps_sampled_lifetime"
+from rllib_attention import attention_search_space, use_attention
 
-parser = example_parser(__doc__, controls=("mlp",), stop_reward=0.7, stop_timesteps=150_000)
+parser = example_parser(__doc__, stop_reward=0.7, stop_timesteps=150_000)
 parser.add_argument("--num-samples", type=int, default=12, help="trials to draw")
 parser.add_argument("--max-concurrent-trials", type=int, default=2, help="trials at a time")
+parser.add_argument("--checkpoint-every", type=int, default=0, help="iterations between; 0: at end")
 parser.add_argument("--resume", default=None, metavar="DIR", help="results folder to go on from")
 
 
@@ -75,9 +71,10 @@ def make_config(args: argparse.Namespace) -> AlgorithmConfig:
         .environment("repeat_previous")
         .env_runners(
             num_env_runners=args.num_env_runners,
-            num_envs_per_env_runner=args.num_envs_per_env_runner,
+            num_envs_per_env_runner=16,
             env_to_module_connector=lambda env, spaces, device: FlattenObservations(),
         )
+        .learners(num_learners=args.num_learners, num_gpus_per_learner=args.num_gpus_per_learner)
         .rl_module(model_config=DefaultModelConfig(fcnet_hiddens=[64], vf_share_layers=True))
         .training(
             lr=tune.loguniform(1e-4, 2e-3),
@@ -89,12 +86,8 @@ def make_config(args: argparse.Namespace) -> AlgorithmConfig:
         )
         .debugging(seed=args.seed, log_level="ERROR")
     )
-    if args.model != "attention":
-        return set_model(config, args)
-    from rllib_attention import attention_search_space, use_attention
-
     space = attention_search_space(max_layers=2, max_window=32, max_dim=64)
-    return use_attention(config, max_seq_len=args.max_seq_len, **space)
+    return use_attention(config, max_seq_len=32, **space)
 
 
 def make_tuner(config: AlgorithmConfig, args: argparse.Namespace) -> tune.Tuner:
@@ -130,7 +123,7 @@ def make_tuner(config: AlgorithmConfig, args: argparse.Namespace) -> tune.Tuner:
             verbose=0,
             callbacks=[ProgressLine()],
             checkpoint_config=tune.CheckpointConfig(
-                checkpoint_at_end=args.checkpoint_at_end, checkpoint_frequency=args.checkpoint_every
+                checkpoint_at_end=True, checkpoint_frequency=args.checkpoint_every
             ),
         ),
     )
@@ -163,12 +156,13 @@ def differences(configs: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{path.rpartition("/")[2]: c.get(path) for path in varying} for c in flat]
 
 
-def report(results: tune.ResultGrid, folder: Path) -> tuple[float, float]:
+def report(results: tune.ResultGrid, folder: Path, bar: float) -> tuple[float, float]:
     """Prints the table of trials, best first, and plots their curves.
 
     Args:
         results: The finished sweep.
         folder: Where the plot goes.
+        bar: The return to reach.
 
     Returns:
         The best trial's return, and the environment steps of all trials together.
@@ -192,8 +186,7 @@ def report(results: tune.ResultGrid, folder: Path) -> tuple[float, float]:
         curves[label] = list(zip(frame[STEPS], frame[RETURN], strict=True))
     print("\n".join(lines))
     (folder / "trials.txt").write_text("\n".join(lines) + "\n")
-    if find_spec("matplotlib") is not None:
-        plot_trials(curves, folder / "trials.png", title="trials of the sweep")
+    plot_curves(curves, folder / "trials.png", bar=bar)
     print(f"table and plot: {folder / 'trials.txt'}, trials.png")
     return rows[0][0], sum(frame[STEPS].iloc[-1] for frame in frames)
 
@@ -201,14 +194,16 @@ def report(results: tune.ResultGrid, folder: Path) -> tuple[float, float]:
 def main() -> None:
     """Runs the sweep from the command line."""
     args = parser.parse_args()
+    if args.restore:
+        parser.error("--restore is for a single run: go on with a sweep by --resume=DIR")
     require("popgym", "RepeatPrevious")
     start_ray(args)
     tune.register_env("repeat_previous", make_repeat_previous)
     started = time.perf_counter()
     results = make_tuner(make_config(args), args).fit()
-    best, steps = report(results, Path(results.experiment_path))
+    best, steps = report(results, Path(results.experiment_path), args.stop_reward)
     ray.shutdown()
-    print(summary_line(best, steps, time.perf_counter() - started, bar=args.stop_reward))
+    print(closing_line(best, steps, time.perf_counter() - started, bar=args.stop_reward))
     if args.as_test and not best >= args.stop_reward:
         sys.exit(1)
 

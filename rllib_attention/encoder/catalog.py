@@ -14,6 +14,7 @@ from ray.rllib.core.models.catalog import Catalog
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
 
+from rllib_attention.compat import catalog_model_config
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.actor_critic import AttentionActorCriticEncoder
 from rllib_attention.encoder.encoder import AttentionEncoderConfig
@@ -84,7 +85,7 @@ class AttentionCatalogMixin(_Base):
         Args:
             framework: "torch".
         """
-        if attention_config(self._model_config_dict) is None:
+        if attention_config(catalog_model_config(self)) is None:
             return super().build_actor_critic_encoder(framework=framework)
         return AttentionActorCriticEncoder(self.actor_critic_encoder_config)
 

@@ -22,7 +22,7 @@ from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.chunk_checks import check_chunks, rows_by_hand
 from rllib_attention.encoder.embedding import Embedding
 from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
-from rllib_attention.encoder.packed_runs import read_runs
+from rllib_attention.encoder.packed_runs import WindowLayout, read_layout
 from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import RolloutCache
@@ -116,6 +116,7 @@ class AttentionEncoder(TorchModel, Encoder):
             num_heads=attention.num_heads,
             head_size=attention.head_size,
             window=attention.window,
+            dilation=attention.dilation,
             ffn_dim=attention.ffn_dim,
             position=attention.position,
             gate=attention.gate,
@@ -178,13 +179,16 @@ class AttentionEncoder(TorchModel, Encoder):
         if isinstance(state, ChunkContext):
             return self._forward_chunks(inputs, state)
         if self.config.windowed and inputs.get(Columns.STATE_IN) is None:
-            return {ENCODER_OUT: self._forward_windows(obs, self._takes_dropout())}
+            return {ENCODER_OUT: self._forward_windows(obs)}
         raise ValueError(self._missing_context(inputs.get(Columns.STATE_IN)))
 
     def _takes_dropout(self) -> bool:
         """Returns whether this is the training pass that was announced, and takes it."""
-        announced, self._is_training_pass = self._is_training_pass, False
-        return announced and torch.is_grad_enabled() and not self.is_target
+        drops, self._is_training_pass = self._may_drop(), False
+        return drops
+
+    def _may_drop(self) -> bool:
+        return self._is_training_pass and torch.is_grad_enabled() and not self.is_target
 
     def _forward_chunks(self, inputs: dict, state: ChunkContext) -> dict:
         """Chunks (B, T, *obs) with their context → (B, T, D)."""
@@ -218,19 +222,21 @@ class AttentionEncoder(TorchModel, Encoder):
             prev = prev[:, num_rows - context :]
         return ChunkContext(rows[:, num_rows - context :], length, prev=prev).to_state()
 
-    def _forward_windows(self, packed: Tensor, dropout: bool) -> Tensor:
+    def _forward_windows(self, packed: Tensor) -> Tensor:
         """Packed windows (B, C + 1, P), or a stream of runs in rows (B, K, P) → (B, D)."""
         obs, prev, tags = unpack_tokens(packed, self._obs_shape, self.prev_inputs.size)
-        runs = read_runs(packed, tags)
+        layout = read_layout(packed, tags)
+        # All passes over current observations are training; next ones make targets.
+        dropout = self._may_drop() and not layout.is_next
         obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
-        if runs is None:
+        if isinstance(layout, WindowLayout):
             tokens = self.embedding(obs, prev).unflatten(0, tags.shape)
             rows = self.transformer.forward_rows(tokens, tags > 0, 1, dropout=dropout)
             return rows.squeeze(1)
-        if runs.tokens is not None:
-            obs, prev = obs[runs.tokens], prev[runs.tokens]
-        out = self.transformer(self.embedding(obs, prev), runs.packed, dropout=dropout)
-        return out if runs.outputs is None else out[runs.outputs]
+        if layout.tokens is not None:
+            obs, prev = obs[layout.tokens], prev[layout.tokens]
+        out = self.transformer(self.embedding(obs, prev), layout.packed, dropout=dropout)
+        return out if layout.outputs is None else out[layout.outputs]
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:

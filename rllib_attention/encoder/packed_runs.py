@@ -52,25 +52,48 @@ def stream_tags(
     return tags + _NEXT * is_next
 
 
+def window_tags(is_real: np.ndarray, *, is_next: bool) -> np.ndarray:
+    """Returns the tags of windows that each row has for itself: 0 in padding.
+
+    Args:
+        is_real: Which tokens are real, any shape.
+        is_next: Whether these are next observations.
+    """
+    return is_real * (_CONTEXT + _NEXT * is_next)
+
+
 @dataclass(frozen=True)
 class RunLayout:
     """Where the runs of a tensor are.
 
     Attributes:
+        is_next: Whether all of them are next observations, of which nothing is trained.
         tokens: Index of each real token among all, rows repeated or not, (N,); None for all.
         packed: The layout of the runs' tokens, one row for each run.
         outputs: Which output belongs to each row, None if each has its own.
     """
 
+    is_next: bool
     tokens: Tensor | None
     packed: PackedLayout
     outputs: Tensor | None
 
 
+@dataclass(frozen=True)
+class WindowLayout:
+    """Each row is a window of its own.
+
+    Attributes:
+        is_next: Whether all of them are next observations, of which nothing is trained.
+    """
+
+    is_next: bool
+
+
 _known = WeakTensorKeyDictionary()
 
 
-def read_runs(packed: Tensor, tags: Tensor) -> RunLayout | None:
+def read_layout(packed: Tensor, tags: Tensor) -> RunLayout | WindowLayout:
     """Finds the runs in packed observations.
 
     Several encoders read the same observations: what was found is kept as long as they live.
@@ -80,7 +103,7 @@ def read_runs(packed: Tensor, tags: Tensor) -> RunLayout | None:
         tags: Their tags, (B, K).
 
     Returns:
-        The layout; None if each row is a window of its own.
+        The layout of the runs, or of windows.
 
     Raises:
         ValueError: If rows were dropped, or are in another order.
@@ -88,12 +111,16 @@ def read_runs(packed: Tensor, tags: Tensor) -> RunLayout | None:
     version, layout = _known.get(packed, (None, None))
     if version != packed._version:
         host = tags.detach().cpu().numpy().astype(np.int64)
-        layout = _read(host, packed.device) if (host > 1).any() else None
+        is_next = not ((host > 0) & (host & _NEXT == 0)).any()
+        if (host & _KIND == _OUTPUT).any():
+            layout = _read(host, packed.device, is_next)
+        else:
+            layout = WindowLayout(is_next)
         _known[packed] = (packed._version, layout)
     return layout
 
 
-def _read(tags: np.ndarray, device: torch.device) -> RunLayout:
+def _read(tags: np.ndarray, device: torch.device, is_next: bool) -> RunLayout:
     row_size = tags.shape[1]
     identity = tags[:, 0] & ~(_KIND | _FIRST)  # row and stream
     is_new = np.append(True, identity[1:] != identity[:-1])
@@ -112,6 +139,7 @@ def _read(tags: np.ndarray, device: torch.device) -> RunLayout:
     is_whole = is_new.all()
     tokens = (np.flatnonzero(is_new)[:, None] * row_size + np.arange(row_size))[kind > 0]
     return RunLayout(
+        is_next,
         None if is_whole and (kind > 0).all() else layout.send(tokens),
         layout,
         None if is_whole else layout.send(is_new.cumsum() - 1),

@@ -100,7 +100,7 @@ class RolloutCache:
         self._tenants = np.zeros(self.history.num_slots, np.int64)
         self._stepper = Stepper(self.transformer)
         self._kv = KVCache(
-            num_layers=self.attention.num_layers,
+            strides=self.transformer.strides,
             num_slots=self.history.num_slots,
             num_heads=self.attention.num_heads,
             head_size=self.attention.head_size,
@@ -120,10 +120,8 @@ class RolloutCache:
         obs, rows = self.history.context(slots, steps, length)
         valid = steps[:, None] + np.arange(-length, 0) >= starts[:, None]
         prev = self.history.prev_inputs.stack(rows)[valid] if rows.shape[-1] else None
-        real = self._tokens(obs[valid], prev)
-        tokens = real.new_zeros(*valid.shape, real.shape[-1])
-        tokens[torch.from_numpy(valid).to(real.device)] = real
-        self.transformer.prefill(tokens, kv, slots, steps, starts)
+        tokens = self._tokens(obs[valid], prev)
+        self.transformer.prefill(tokens, valid.sum(axis=1), kv, slots, steps)
 
     def _tokens(self, obs: np.ndarray, prev: np.ndarray | None) -> Tensor:
         device = self.embedding.input.weight.device

@@ -51,6 +51,7 @@ def _draw_map(axis: Any, weights: np.ndarray) -> None:
     axis.imshow(weights, vmin=0.0, vmax=1.0, cmap="magma", interpolation="nearest")
     axis.set_xlabel("step attended to", fontsize=7)
     axis.set_ylabel("step", fontsize=7)
+    _count_in_whole_steps(axis.xaxis, axis.yaxis)
     axis.tick_params(labelsize=6)
 
 
@@ -59,4 +60,11 @@ def _draw_shares(axis: Any, shares: list[float]) -> None:
     axis.set_ylim(0.0, 1.0)
     axis.set_xlabel("steps back", fontsize=7)
     axis.set_ylabel("mean weight", fontsize=7)
+    _count_in_whole_steps(axis.xaxis)
     axis.tick_params(labelsize=6)
+
+
+def _count_in_whole_steps(*axes: Any) -> None:
+    """Sets ticks at whole numbers: there is nothing at half a step."""
+    for axis in axes:
+        axis.get_major_locator().set_params(integer=True)

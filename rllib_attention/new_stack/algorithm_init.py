@@ -11,14 +11,15 @@ from rllib_attention.new_stack.algorithms import DataPath, algorithm_traits, tra
 from rllib_attention.new_stack.built_checks import check_built
 from rllib_attention.new_stack.module_specs import module_options
 from rllib_attention.new_stack.replay_buffers import upgrade_replay_buffer
+from rllib_attention.new_stack.summary import log_summary
 
 
 @dataclass(frozen=True)
 class PrepareAlgorithm:
     """RLlib's callback `on_algorithm_init` of `use_attention`.
 
-    It checks the final config and lets the replay buffer sample runs with their past (RLlib
-    accepts replay buffers by a few literal names only, hence here).
+    It checks the final config, lets the replay buffer sample runs with their past (RLlib accepts
+    replay buffers by a few literal names only, hence here), and says what was built.
 
     Attributes:
         module_ids: The modules that were to get attention; None for all.
@@ -49,6 +50,7 @@ class PrepareAlgorithm:
         """
         check_built(algorithm, self.module_ids)
         _upgrade_replay(algorithm)
+        log_summary(algorithm)
 
 
 def _upgrade_replay(algorithm: Algorithm) -> None:

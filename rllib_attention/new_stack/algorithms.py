@@ -47,8 +47,10 @@ class ChunkRule(enum.Enum):
     """Twice its context, as long as two chunks fit into a minibatch."""
     FRAGMENT = "fragment"
     """A whole fragment and its artificial last step."""
+    RUN = "run"
+    """A run of replayed transitions, as long as a batch still has enough runs."""
     TRANSITION = "transition"
-    """A run of replayed transitions, as long as a batch has enough runs; else one transition."""
+    """One transition."""
 
 
 @dataclass(frozen=True)
@@ -78,10 +80,10 @@ class AlgorithmTraits:
 _PPO = AlgorithmTraits(DataPath.SEQUENCE, ChunkRule.CONTEXT)
 _IMPALA = AlgorithmTraits(DataPath.SEQUENCE, ChunkRule.FRAGMENT, vtrace=True)
 _MARWIL = AlgorithmTraits(DataPath.SEQUENCE, ChunkRule.CONTEXT, next_obs=True, offline=True)
-_DQN = AlgorithmTraits(DataPath.WINDOW, ChunkRule.TRANSITION, next_obs=True, replay=True)
-_IQL = AlgorithmTraits(DataPath.WINDOW, ChunkRule.TRANSITION, next_obs=True, offline=True)
+_DQN = AlgorithmTraits(DataPath.WINDOW, ChunkRule.RUN, next_obs=True, replay=True)
+_IQL = AlgorithmTraits(DataPath.WINDOW, ChunkRule.RUN, next_obs=True, offline=True)
 _CQL = AlgorithmTraits(
-    DataPath.WINDOW, ChunkRule.TRANSITION, next_obs=True, offline=True, min_dataset_iters=2
+    DataPath.WINDOW, ChunkRule.RUN, next_obs=True, offline=True, min_dataset_iters=2
 )
 # A window stands for itself in whatever loss an algorithm has, while chunks need one that knows of
 # time and masks.

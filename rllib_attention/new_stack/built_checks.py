@@ -32,7 +32,10 @@ def check_built(algorithm: Algorithm, module_ids: Collection[str] | None) -> Non
     wanted = known_modules(config) if module_ids is None else module_ids
     _check_modules(lost=sorted(set(wanted) - set(options)))
     _check_pieces(algorithm)
-    offline = OfflineSampling.of(config) if trains_offline(config) else None
+    offline = None
+    if trains_offline(config):
+        offline = OfflineSampling.of(config)
+        _check_lookback(config, max(attention.history_len for attention in options.values()))
     check_settings(config, algorithm_traits(config), list(options.values()), offline)
 
 
@@ -52,6 +55,17 @@ def _check_modules(lost: list[str]) -> None:
             "`config.rl_module(rl_module_spec=...)` or `config.multi_agent(policies=...)` was set "
             "after `use_attention`. Call `use_attention(config)` last: it keeps your model config "
             "and your specs."
+        )
+
+
+def _check_lookback(config: AlgorithmConfig, history_len: int) -> None:
+    """Raises if chunks of recorded episodes come without their past; a rollout's bring it along."""
+    lookback = config.episode_lookback_horizon
+    if lookback < history_len:
+        raise ValueError(
+            f"`episode_lookback_horizon` must be at least the {history_len} steps that attention "
+            f"looks back in recorded episodes, got {lookback}. Use "
+            f"`config.env_runners(episode_lookback_horizon={history_len})`."
         )
 
 

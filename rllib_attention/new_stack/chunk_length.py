@@ -7,7 +7,7 @@ from typing import Any
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_attention.config import DEFAULT_CHUNK
-from rllib_attention.new_stack.algorithms import UNKNOWN, AlgorithmTraits, ChunkRule
+from rllib_attention.new_stack.algorithms import AlgorithmTraits, ChunkRule
 from rllib_attention.new_stack.module_specs import given_max_seq_len
 from rllib_attention.new_stack.replay_buffers import run_length_that_pays
 from rllib_attention.search_space import SearchSpace, is_search_space, known_setting
@@ -87,7 +87,9 @@ def _length_that_pays(config: AlgorithmConfig, space: SearchSpace, traits: Algor
     `vtrace_checks.py`. Replayed runs follow from the batch: see `run_length.py`.
     """
     if traits.chunk_rule is ChunkRule.TRANSITION:
-        return run_length_that_pays(config) if traits is not UNKNOWN else 1
+        return 1
+    if traits.chunk_rule is ChunkRule.RUN:
+        return run_length_that_pays(config)
     fragment = fragment_length(config)
     if traits.chunk_rule is ChunkRule.FRAGMENT:
         return DEFAULT_CHUNK if fragment is None else fragment + 1

@@ -1,5 +1,7 @@
 """What a policy is made of, taken out of a checkpoint: a module and RLlib's connector pipelines."""
 
+import functools
+import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +16,7 @@ from ray.rllib.connectors.env_to_module import (
     AgentToModuleMapping,
     MeanStdFilter,
     NumpyToTensor,
+    PrevActionsPrevRewards,
 )
 from ray.rllib.core import (
     COMPONENT_ENV_RUNNER,
@@ -70,12 +73,13 @@ class PolicyParts:
     lookback: int
     timestep: int
 
-    @property
-    def attention(self) -> AttentionModule:
-        """What there is to know of the module's attention."""
-        found = inspect_module(self.module)
-        assert found is not None
-        return found
+    @functools.cached_property
+    def reads_rewards(self) -> bool:
+        """Whether the module is given previous rewards."""
+        pieces = self.env_to_module[PrevActionsPrevRewards]
+        return bool(_attention(self.module).attention.prev_rewards) or any(
+            piece.n_prev_rewards for piece in pieces
+        )
 
     @property
     def observation_space(self) -> gym.Space:
@@ -87,11 +91,11 @@ class PolicyParts:
         """The space of the actions that the policy returns."""
         return self._of_agent(self.env_to_module.input_action_space)
 
-    def _of_agent(self, space: gym.Space) -> gym.Space:
+    def _of_agent(self, space: Any) -> gym.Space:
         return space if self.agent_id is None else space[self.agent_id]
 
 
-def load_parts(path: str | Path, module_id: str | None, agent_id: Any) -> PolicyParts:
+def load_parts(path: str | os.PathLike, module_id: str | None, agent_id: Any) -> PolicyParts:
     """Takes a policy's parts out of a checkpoint of an Algorithm or of an RLModule.
 
     Args:
@@ -149,7 +153,7 @@ def module_parts(rl_module: RLModule, module_id: str | None) -> PolicyParts:
     module = modules[chosen]
     spaces = {INPUT_ENV_SINGLE_SPACES: (module.observation_space, module.action_space)}
     config = AlgorithmConfig().env_runners(
-        env_to_module_connector=AppendPieces(None, AddRolloutContext)
+        env_to_module_connector=AppendPieces(None, (AddRolloutContext,))
     )
     return PolicyParts(
         chosen,
@@ -161,6 +165,22 @@ def module_parts(rl_module: RLModule, module_id: str | None) -> PolicyParts:
         _attention(module).attention.history_len,
         _AFTER_TRAINING,
     )
+
+
+def check_new_stack(config: AlgorithmConfig) -> None:
+    """Raises if an Algorithm does not work as this module expects.
+
+    Args:
+        config: The Algorithm's config.
+
+    Raises:
+        ValueError: If it is of RLlib's old API stack.
+    """
+    if not config.enable_rl_module_and_learner:
+        raise ValueError(
+            "AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old. "
+            "Fix: `config.api_stack(True, True)`, or act by `algo.get_policy()`."
+        )
 
 
 def for_acting(pipeline: ConnectorPipelineV2) -> ConnectorPipelineV2:

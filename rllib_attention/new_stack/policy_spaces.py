@@ -56,7 +56,7 @@ class PolicySpaces:
             shapes = None
         if shapes == self._obs_shapes:
             return
-        got = f"a {type(obs).__name__}" if shapes is None else f"{obs!r} of shapes {shapes}"
+        got = type(obs).__name__ + ("" if shapes is None else f" of shapes {shapes}")
         raise ValueError(
             f"`act` expects an observation of {self._observations}, got {got} in session "
             f"{session!r}. Fix: `act(obs)` with one observation, without a batch dimension, or "

@@ -1,6 +1,7 @@
 """One session of a policy: an episode that is stepped by whoever acts in it."""
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
@@ -40,6 +41,7 @@ class Session:
 
     def __init__(self, parts: PolicyParts):
         self._agent_id, self._lookback = parts.agent_id, parts.lookback
+        self._reads_rewards = parts.reads_rewards
         spaces = parts.env_to_module
         observations, actions = spaces.input_observation_space, spaces.input_action_space
         self.episode: Any
@@ -62,6 +64,42 @@ class Session:
             return self.episode.id_
         return self.episode.agent_episodes[self._agent_id].id_
 
+    def before(self, name: Hashable, action: Any, reward: Any) -> Taken | None:
+        """Returns what led to the next observation, None if that is the first.
+
+        Args:
+            name: What errors call the session.
+            action: The action that was taken instead of the last one, if any, as the module's
+                distribution gives it.
+            reward: Its reward, if known.
+
+        Raises:
+            ValueError: If there was no step before, or too little is known of it.
+        """
+        if not self.episode.is_reset:
+            if action is None and reward is None:
+                return None
+            raise ValueError(
+                f"Session {name!r} has no step before, so no `prev_action` or `prev_reward`. Fix: "
+                f"leave them out, or tell what came before: `policy.reset({name!r}, history=[(obs, "
+                "action, reward), ...])`."
+            )
+        taken = self.taken if action is None else Taken(action)
+        if taken is None:
+            raise ValueError(
+                f"The last call of `act` failed, so session {name!r} has no action. Fix: "
+                "`act(..., prev_action=...)` with the one that was taken, or `policy.reset"
+                f"({name!r})`."
+            )
+        if reward is not None:
+            taken = replace(taken, reward=float(reward))
+        if taken.reward is None and self._reads_rewards:
+            raise ValueError(
+                f"The module reads previous rewards, but that of session {name!r} is missing. "
+                "Fix: `act(obs, prev_reward=...)`, with {session: reward} for several sessions."
+            )
+        return taken
+
     def observe(self, obs: Any, taken: Taken | None) -> None:
         """Adds an observation, and what led to it.
 
@@ -71,12 +109,14 @@ class Session:
         """
         self.taken = None
         if taken is None:
-            self.episode.add_env_reset(self._of_agent(obs))
+            if self._agent_id is None:
+                self.episode.add_env_reset(obs)
+            else:
+                self.episode.add_env_reset(observations=self._of_agent(obs))
             return
         if len(self.episode) >= max(_MIN_FRAGMENT, self._lookback):
             self.episode = self.episode.cut(len_lookback_buffer=self._lookback)
         action, reward = taken.action, taken.reward or 0.0
-        # Both kinds of episodes call the first argument differently.
         self.episode.add_env_step(
             self._of_agent(obs), self._of_agent(action), self._of_agent(reward)
         )

@@ -3,7 +3,7 @@
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 
 from rllib_attention.config import AttentionConfig
-from rllib_attention.new_stack.algorithms import AlgorithmTraits, DataPath
+from rllib_attention.new_stack.algorithms import AlgorithmTraits, ChunkRule, DataPath
 from rllib_attention.new_stack.offline import OfflineSampling, check_offline_data
 from rllib_attention.new_stack.replay_buffers import check_replay_config, check_run_length
 from rllib_attention.new_stack.vtrace_checks import check_vtrace
@@ -34,7 +34,9 @@ def check_settings(
     elif traits.replay:
         _check_replay(config)
     lengths = [attention.max_seq_len for attention in candidates if attention.max_seq_len]
-    if traits.data_path is DataPath.WINDOW:
+    if traits.chunk_rule is ChunkRule.TRANSITION:
+        _check_single(config, max(lengths))
+    if traits.chunk_rule is ChunkRule.RUN:
         check_run_length(config, max(lengths))
     if traits.vtrace:
         check_vtrace(config, min(lengths))
@@ -53,6 +55,15 @@ def rounds_to_nothing(num_chunks: int, max_seq_len: int) -> bool:
         max_seq_len: Steps of a chunk, and of the minibatch.
     """
     return int(num_chunks * (max_seq_len / (num_chunks * max_seq_len))) == 0
+
+
+def _check_single(config: AlgorithmConfig, max_seq_len: int) -> None:
+    if max_seq_len != 1:
+        raise ValueError(
+            f"`max_seq_len` must be 1 for {type(config).__name__}, which derives from no algorithm "
+            f"of RLlib that attention knows, got {max_seq_len}: whether its loss keeps the rows of "
+            "a run together is not known. Use `use_attention(config, max_seq_len=1)`."
+        )
 
 
 def _check_replay(config: AlgorithmConfig) -> None:

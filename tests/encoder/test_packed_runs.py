@@ -10,7 +10,7 @@ from ray.rllib.core.models.configs import MLPEncoderConfig
 
 from rllib_attention import AttentionConfig
 from rllib_attention.encoder.encoder import AttentionEncoderConfig
-from rllib_attention.encoder.packed_runs import stream_tags
+from rllib_attention.encoder.packed_runs import stream_tags, window_tags
 from rllib_attention.encoder.packed_window import pack_tokens, packed_size, unpack_tokens
 
 OBS_SIZE, NUM_FEATURES = 3, 2
@@ -105,8 +105,7 @@ def test_padding_rows_are_ignored():
 def test_repeated_rows_share_their_computation(name):
     """As CQL repeats observations for each sampled action."""
     encoder, num_tokens = make_encoder(), []
-    embed = encoder.embed
-    encoder.embed = lambda obs, features: (num_tokens.append(len(obs)), embed(obs, features))[1]
+    encoder.embedding.register_forward_pre_hook(lambda _, args: num_tokens.append(len(args[0])))
     stream, windows = make_runs(np.random.default_rng(0), *SHAPES[name])
     repeated = (x.repeat_interleave(5, dim=0) for x in (stream, windows))
     check_same(encoder, *repeated)
@@ -177,3 +176,19 @@ def test_packing_round_trips(dtype):
 def test_wrong_token_size_names_the_call():
     with pytest.raises(ValueError, match=r"must have size 4 .* call it last"):
         unpack_tokens(torch.zeros(2, 5, 3), (3,), 0)
+
+
+@pytest.mark.parametrize("single_windows", [False, True])
+def test_dropout_acts_on_current_observations_only(single_windows):
+    """Next ones make targets; in SAC with discrete actions they even come first."""
+    encoder, rng = make_encoder(dropout=0.5), np.random.default_rng(0)
+    for is_next in (True, False, True):
+        stream, windows = make_runs(rng, [8, 3], [4, 4], is_next=is_next)
+        packed = windows if single_windows else stream
+        if single_windows:
+            packed[..., -1] = torch.from_numpy(
+                window_tags(packed[..., -1].numpy() > 0, is_next=is_next)
+            ).to(packed.dtype)
+        expected = encoder.eval()({Columns.OBS: packed})[ENCODER_OUT]
+        out = encoder.train()({Columns.OBS: packed})[ENCODER_OUT]
+        assert torch.allclose(out, expected, atol=1e-5) == is_next

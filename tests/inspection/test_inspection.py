@@ -45,6 +45,18 @@ def test_record_of_an_algorithm_and_of_an_episode(stop, tmp_path, previous):
     assert record_attention(algo.get_module(), episode).weights.shape[-1] == len(episode)
 
 
+def test_ticks_stand_at_whole_steps(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kwargs: drawn.append(figure))
+    plot_attention(hand_made(), tmp_path / "map.png")
+    for axes in drawn[0].axes:
+        is_map = axes.get_ylabel() == "step"
+        ticks = [*axes.get_xticks(), *(axes.get_yticks() if is_map else [])]
+        np.testing.assert_array_equal(ticks, np.round(ticks))
+
+
 def test_module_without_attention(stop):
     algo = stop(prepare(PPOConfig()).build_algo())
     with pytest.raises(ValueError, match="has an attention encoder: build them with"):

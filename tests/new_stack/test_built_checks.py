@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from gymnasium import spaces
+from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
@@ -50,6 +51,16 @@ def test_offline_settings():
     config.offline_data(prelearner_buffer_kwargs={"history_len": 7})
     with refuses("must hold a `history_len` of at least the 8 steps"):
         check(config)
+
+
+def test_lookback_in_recorded_episodes():
+    """A search space may not have said how long its windows are; the context would be cut."""
+    config = BCConfig().offline_data(input_=["/recorded"], input_read_episodes=True)
+    use_attention(config, num_layers=1, window=9)
+    check(config)
+    with refuses("`episode_lookback_horizon` must be at least the 8 steps"):
+        check(config.env_runners(episode_lookback_horizon=7))
+    check(use_attention(PPOConfig(), window=9).env_runners(episode_lookback_horizon=1))
 
 
 @pytest.mark.parametrize(

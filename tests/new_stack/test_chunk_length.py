@@ -7,6 +7,7 @@ from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -59,8 +60,12 @@ def test_vtrace_gets_whole_fragments(config_class):
     assert length(use_attention(config)) == 64
 
 
-def test_replayed_transitions_are_drawn_one_by_one():
-    assert length(use_attention(DQNConfig())) == 1
+def test_replayed_runs_are_as_long_as_leaves_enough_of_them():
+    assert length(use_attention(DQNConfig())) == 1  # RLlib's batch of 32
+    assert length(use_attention(SACConfig())) == 8  # RLlib's batch of 256
+    assert length(use_attention(SACConfig(), max_seq_len=16)) == 16
+    searched = SACConfig().training(train_batch_size_per_learner=tune.choice([128, 256]))
+    assert length(use_attention(searched)) == 1
 
 
 def test_fragments_of_unknown_length():

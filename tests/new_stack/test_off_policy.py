@@ -42,7 +42,7 @@ def bytes_per_step(algo):
 
 def test_replay_memory_is_that_of_an_mlp(stop):
     """At window 64 and two layers a step's context is 126 steps; the buffer stores one."""
-    plain, attention = stop(sac().build_algo()), stop(build(sac(), window=64))
+    plain, attention = stop(sac().build_algo()), stop(build(sac(), window=64, max_seq_len=8))
     for algo in (plain, attention):
         algo.train()
     assert attention.local_replay_buffer.get_num_timesteps() >= 600

@@ -9,10 +9,10 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.core.columns import Columns
 
-from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.new_stack.connectors.attention_module import inspect_module
 from tests.harness import DISCRETE, IMAGE, PARITY, build, prepare
 from tests.pair import window_mismatch
+from tests.streams import as_windows, read_windows
 
 BOX = spaces.Box(-1.0, 1.0, (2,))
 CONTEXT = 8  # of the harness' options: 2 layers, window 5
@@ -56,6 +56,18 @@ def test_windows_give_what_the_rollout_gave(stop, name):
         assert window_mismatch(algo.env_runner, module, num_timesteps=60) < PARITY
 
 
+@pytest.mark.parametrize("name", ["dqn", "sac"])
+@pytest.mark.parametrize("max_seq_len", [1, 4])
+def test_dilated_windows_give_what_the_rollout_gave(stop, name, max_seq_len):
+    options = {"dilation": 3, "window": 4, "max_seq_len": max_seq_len, "prev_rewards": 1}
+    algo = stop(build(off_policy(name), **options))
+    for _ in range(2):
+        algo.train()
+    module = algo.learner_group._learner.module["default_policy"]
+    for _ in range(2):
+        assert window_mismatch(algo.env_runner, module, num_timesteps=60) < PARITY
+
+
 def replayed(algo, num_items=64):
     """A batch of replayed transitions, as the learner gets it."""
     learner, n_step = algo.learner_group._learner, algo.config.n_step
@@ -66,25 +78,6 @@ def replayed(algo, num_items=64):
         rl_module=learner.module, batch={}, episodes=sampled, shared_data={}
     )
     return batch["default_policy"]
-
-
-def windows_of(packed):
-    """The observations and rewards that each row's output depends on, (context + 1, ...) each.
-
-    Of streams as well as of windows; what a run has beyond an output's context is cut off.
-    """
-    obs, features, tags = (x.numpy() for x in unpack_tokens(packed, (3,), 1))
-    if tags.max() <= 1:
-        return [(obs[row][valid], features[row][valid]) for row, valid in enumerate(tags > 0)]
-    found, first = [], 0
-    tags = tags.reshape(-1).astype(int)
-    obs, features = obs.reshape(len(tags), -1), features.reshape(len(tags), -1)
-    for i, tag in enumerate(tags):
-        first = i if tag & 4 else first
-        if tag & 3 == 2:
-            seen = slice(max(first, i - CONTEXT), i + 1)
-            found.append((obs[seen], features[seen]))
-    return found
 
 
 @pytest.mark.parametrize("max_seq_len", [1, 4])
@@ -103,7 +96,7 @@ def test_replayed_steps_are_the_true_past(stop, name, max_seq_len):
     steps = {}
     for column in (Columns.OBS, Columns.NEXT_OBS):
         assert batch[column].shape[0] == 64
-        windows = windows_of(batch[column])
+        windows = read_windows(batch[column], CONTEXT, (3,), 1)
         assert len(windows) == 64
         for obs, features in windows:
             truth, rewards, t, _ = stored[obs[-1].tobytes()]
@@ -123,33 +116,41 @@ def test_replayed_steps_are_the_true_past(stop, name, max_seq_len):
         assert bool(batch[Columns.TERMINATEDS][row]) == (is_last and is_terminated)
 
 
+# Both have a context of 8 steps.
+@pytest.mark.parametrize("options", [{}, {"window": 3, "dilation": 3}], ids=str)
 @pytest.mark.parametrize("name", ["dqn", "sac"])
-def test_runs_give_what_windows_give(stop, name):
+def test_runs_give_what_windows_give(stop, name, options):
     """Every encoder of the module, on observations and next observations."""
-    algo = stop(build(off_policy(name), prev_actions=1, max_seq_len=4))
+    algo = stop(build(off_policy(name), prev_actions=1, max_seq_len=4, **options))
     for _ in range(2):
         algo.train()
     batch = replayed(algo)
     module = inspect_module(algo.learner_group._learner.module["default_policy"])
     for column in (Columns.OBS, Columns.NEXT_OBS):
         stream = batch[column]
-        size = stream.shape[-1]
-        windows = torch.zeros(len(stream), CONTEXT + 1, size)
-        tags = stream[..., -1].flatten().long()
-        row, first = 0, 0
-        for i, tag in enumerate(tags.tolist()):
-            first = i if tag & 4 else first
-            if tag & 3 == 2:
-                seen = stream.flatten(0, 1)[max(first, i - CONTEXT) : i + 1].clone()
-                seen[:, -1] = 1
-                windows[row, CONTEXT + 1 - len(seen) :] = seen
-                row += 1
+        windows = as_windows(stream, CONTEXT)
         for encoder in module.encoders:
             with torch.no_grad():
                 out, expected = (
                     encoder({Columns.OBS: x})["encoder_out"] for x in (stream, windows)
                 )
             torch.testing.assert_close(out, expected, rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("name", ["dqn-distributional", "dqn-n-step", "sac-discrete", "tqc"])
+def test_every_algorithm_learns_from_runs(stop, name):
+    algo = stop(build(off_policy(name), max_seq_len=4))
+    before = {k: v.clone() for k, v in learner_weights(algo).items()}
+    for _ in range(2):
+        results = algo.train()["learners"]["default_policy"]
+    assert all(np.isfinite(value) for key, value in results.items() if key.endswith("_loss"))
+    assert max(algo.local_replay_buffer.sample(16, sample_episodes=True)[0].runs.length) > 1
+    moved = [k for k, v in learner_weights(algo).items() if not torch.equal(before[k], v)]
+    assert any("transformer" in k for k in moved)
+
+
+def learner_weights(algo):
+    return algo.learner_group._learner.module["default_policy"].state_dict()
 
 
 def test_images_stay_uint8(stop):

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ray import tune
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -89,6 +90,18 @@ def test_algorithms_that_read_files_have_no_replay_buffer_to_check():
     with refuses(config, ValueError, "The replay buffer's `type` must be one of"):
         use_attention(config)
     use_attention(config.offline_data(input_=["/recorded"], input_read_episodes=True))
+
+
+def test_algorithms_that_nobody_knows_get_single_transitions():
+    class Own(AlgorithmConfig):
+        def get_default_rl_module_spec(self):
+            return DQNConfig().get_default_rl_module_spec()
+
+    config = Own()
+    message = "`max_seq_len` must be 1 for Own, which derives from no algorithm of RLlib that"
+    with refuses(config, ValueError, message):
+        use_attention(config, max_seq_len=4)
+    assert use_attention(config).model_config["max_seq_len"] == 1
 
 
 @pytest.mark.parametrize(

@@ -170,7 +170,9 @@ def test_remote_runners_and_learners(stop, name):
     if algorithm_traits(config).data_path is DataPath.WINDOW:
         config.env_runners(rollout_fragment_length=1)
         config.reporting(min_sample_timesteps_per_iteration=40)
-        config.training(train_batch_size_per_learner=8, num_steps_sampled_before_learning_starts=30)
+        config.training(
+            train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=30
+        )
     elif is_asynchronous:
         config.learners(num_aggregator_actors_per_learner=1)
     else:

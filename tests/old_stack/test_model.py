@@ -73,6 +73,8 @@ def model(obs_space=VECTOR, *, name="model", model_config=None, **options) -> At
         {"num_layers": 2, "prev_actions": 3, "prev_rewards": 1, "max_seq_len": 3},
         {"num_layers": 1, "window": 40, "max_seq_len": 37},
         {"num_layers": 2, "prev_rewards": 2, "model": {"vf_share_layers": True}},
+        {"num_layers": 2, "dilation": 3, "prev_actions": 1},
+        {"num_layers": 3, "window": 3, "dilation": 4, "position": "relative", "gate": "gru"},
     ],
     ids=str,
 )

@@ -175,7 +175,7 @@ def test_policies_with_configs_of_their_own_are_among_all():
         built = worker.get_policy(policy_id).model
         assert isinstance(built, AttentionModelV2), policy_id
         assert built.attention.window == 4
-    assert worker.get_policy("b").model.encoder.actor_encoder.input.in_features == 12
+    assert worker.get_policy("b").model.encoder.actor_encoder.embedding.input.in_features == 12
 
 
 # Chunks

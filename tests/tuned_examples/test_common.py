@@ -1,74 +1,83 @@
-"""The command line, the closing line, the progress file and the plots of the examples."""
+"""The command line, the loop, the closing line, the progress file and the plot of the examples."""
 
 import argparse
 import csv
+import json
 import math
 import re
+import signal
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from common import cli, plots
 from common import run as run_module
-from common.run import Run
 
 
-def parse(*options: str, **defaults: object) -> argparse.Namespace:
-    return cli.example_parser("doc", **defaults).parse_args(options)
+def parse(*options: str) -> argparse.Namespace:
+    parser = cli.example_parser("doc", stop_reward=0.5, stop_timesteps=1000)
+    return parser.parse_args(options)
 
 
-def make_run(tmp_path: Path, *options: str, **keys: object) -> Run:
-    return Run(parse(*options, stop_timesteps=1000), tmp_path, **keys)
+class Algorithm:
+    """Stands for an algorithm; `returns` are those of its iterations of 100 steps."""
+
+    def __init__(self, returns: list[float | None], interrupt_at: int | None = None) -> None:
+        self.config = SimpleNamespace(enable_rl_module_and_learner=True)
+        self.iteration, self.stopped = 0, False
+        self._returns, self._interrupt_at = returns, interrupt_at
+
+    def train(self) -> dict[str, object]:
+        value = self._returns[self.iteration]
+        self.iteration += 1
+        if self.iteration == self._interrupt_at:
+            signal.raise_signal(signal.SIGINT)
+        return {
+            "training_iteration": self.iteration,
+            "num_env_steps_sampled_lifetime": 100 * self.iteration,
+            "env_runners": {} if value is None else {"episode_return_mean": value, "wins": 0.25},
+        }
+
+    def save_to_path(self, path: str) -> None:
+        Path(path).mkdir()
+
+    def stop(self) -> None:
+        self.stopped = True
 
 
-def result(iteration: int, steps: int, value: float | None) -> dict[str, object]:
-    runners = {} if value is None else {"episode_return_mean": value, "success_rate": 0.5}
-    return {
-        "training_iteration": iteration,
-        "num_env_steps_sampled_lifetime": steps,
-        "env_runners": runners,
-    }
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Runs the loop around an algorithm that does not train."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["somewhere/ppo_task.py"])
+    monkeypatch.setattr(run_module, "start_ray", lambda args: None)
+    monkeypatch.setattr(run_module.ray, "shutdown", lambda: None)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def run(algo: Algorithm, *options: str, **keys: object) -> None:
+        monkeypatch.setattr(run_module, "_build", lambda config, args: algo)
+        run_module.run_example(None, parse("--results-dir=out", *options), **keys)
+        assert algo.stopped
+
+    yield run
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def test_defaults() -> None:
-    args = parse(stop_reward=3.5)
-    assert (args.num_env_runners, args.num_learners, args.stop_reward) == (0, 0, 3.5)
-    assert args.checkpoint_at_end
-    assert args.model == "attention"
-
-
-@pytest.mark.parametrize(
-    ("flag", "model"), [("--no-attention", "mlp"), ("--lstm", "lstm"), ("--gtrxl", "gtrxl")]
-)
-def test_controls(flag: str, model: str) -> None:
-    assert parse(flag).model == model
-
-
-def test_controls_exclude_each_other(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        parse("--lstm", "--no-attention")
-    assert "not allowed with argument" in capsys.readouterr().err
-
-
-def test_controls_that_make_no_sense_are_not_offered(capsys: pytest.CaptureFixture) -> None:
-    with pytest.raises(SystemExit):
-        parse("--gtrxl", controls=("mlp",))
-    assert "unrecognized arguments: --gtrxl" in capsys.readouterr().err
-
-
-def test_mistaken_defaults_are_refused() -> None:
-    with pytest.raises(ValueError, match=re.escape("no option for the default(s) ['windwo']")):
-        cli.example_parser("doc", windwo=3)
-    with pytest.raises(ValueError, match=re.escape("got ['gru']")):
-        cli.example_parser("doc", controls=("gru",))
+    args = parse()
+    assert (args.num_env_runners, args.num_learners) == (0, 0)
+    assert (args.stop_reward, args.stop_timesteps, args.stop_iters) == (0.5, 1000, None)
 
 
 def test_help_names_defaults() -> None:
-    text = cli.example_parser("The docstring.", window=99).format_help()
+    parser = cli.example_parser("The docstring.", stop_reward=0.5, stop_timesteps=99)
+    text = parser.format_help()
     assert "The docstring." in text
     assert "(default: 99)" in text
-    assert "(default: attention)" not in text
     assert "default: None" not in text
+    assert "default: False" not in text
 
 
 def test_missing_extra() -> None:
@@ -89,65 +98,78 @@ def test_broken_extra_is_not_called_missing(
         cli.require("broken_extra", "The task")
 
 
-def test_closing_line(tmp_path: Path) -> None:
-    run = make_run(tmp_path, "--stop-reward=0.5")
-    assert run_module.closing_line(run).endswith("bar=0.5 not reached")
-    run.rows.append({"return": 0.25, "env_steps": 800, "seconds": 12.34})
-    expected = "return=0.250  env_steps=800  seconds=12.3  bar=0.5 not reached"
-    assert run_module.closing_line(run) == expected
-    run.rows[-1]["return"] = 0.5
-    assert run_module.closing_line(run).endswith("bar=0.5 reached")
-
-
-def test_closing_line_without_a_bar(tmp_path: Path) -> None:
-    run = make_run(tmp_path)
-    run.rows.append({"return": 0.25, "env_steps": 800, "seconds": 12.34})
-    assert run_module.closing_line(run) == "return=0.250  env_steps=800  seconds=12.3"
+def test_a_run_ends_at_the_bar_and_says_so(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    called = []
+    run(Algorithm([None, 0.25, 0.5]), at_end=lambda algo, folder: called.append(folder))
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(
+        r"return=0\.500  env_steps=300  seconds=\d+\.\d  bar=0\.5 reached", lines[-1]
+    )
+    assert called == [tmp_path / "out"]
+    shown = [line for line in lines if line.startswith("iteration ")]
+    assert len(shown) == 3
+    assert shown[1].startswith("iteration 2  env_steps 200  return 0.250  seconds ")
+    assert f"checkpoint: {tmp_path / 'out' / 'checkpoint'}" in lines
+    with (tmp_path / "out" / "progress.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["env_steps"]) for row in rows] == [100, 200, 300]
+    assert [row["return"] for row in rows] == ["nan", "0.25", "0.5"]
+    assert set(rows[0]) == {"iteration", "env_steps", "return", "seconds", "cpu_seconds"}
+    assert json.loads((tmp_path / "out" / "args.json").read_text())["stop_reward"] == 0.5
 
 
 @pytest.mark.parametrize(
-    ("options", "steps", "value", "finished"),
-    [
-        ((), 999, 0.0, False),
-        ((), 1000, 0.0, True),
-        (("--stop-reward=0.5",), 100, 0.4, False),
-        (("--stop-reward=0.5",), 100, 0.5, True),
-        (("--stop-reward=0.5",), 100, math.nan, False),
-        (("--stop-iters=1",), 100, 0.0, True),
-    ],
+    ("options", "steps"), [(["--stop-timesteps=200"], 200), (["--stop-iters=3"], 300)]
 )
-def test_when_a_run_is_finished(
-    tmp_path: Path, options: tuple[str, ...], steps: int, value: float, finished: bool
+def test_a_run_ends_without_the_bar(
+    run, options: list[str], steps: int, capsys: pytest.CaptureFixture
 ) -> None:
-    run = make_run(tmp_path, *options)
-    assert not run.finished
-    run.rows.append({"return": value, "env_steps": steps, "seconds": 1.0})
-    assert run.finished is finished
+    run(Algorithm([math.nan, 0.49, 0.49, 0.5]), *options)
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert f"env_steps={steps}  " in last
+    assert last.endswith("bar=0.5 not reached")
 
 
-def test_progress(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
-    run = make_run(tmp_path, extra={"success": "env_runners/success_rate"})
-    run_module.record_iteration(run, result(1, 100, None))
-    run_module.record_iteration(run, result(2, 300, 0.25))
-    lines = capsys.readouterr().out.splitlines()
-    assert len(lines) == 2
-    assert "return      nan" in lines[0]
-    assert re.search(
-        r"return    0\.250  success 0\.500  env_steps +300/1,000 .* left \d+m\d\ds", lines[1]
-    )
-    with (tmp_path / "progress.csv").open() as file:
-        rows = list(csv.DictReader(file))
-    assert [row["env_steps"] for row in rows] == ["100", "300"]
-    assert [row["return"] for row in rows] == ["nan", "0.25"]
+def test_as_test(run) -> None:
+    run(Algorithm([0.5]), "--as-test")
+    with pytest.raises(SystemExit) as caught:
+        run(Algorithm([0.4]), "--as-test", "--stop-iters=1", "--results-dir=other")
+    assert caught.value.code == 1
 
 
-def test_results_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_further_columns(run, tmp_path: Path) -> None:
+    run(Algorithm([0.5]), success="env_runners/wins")
+    with (tmp_path / "out" / "progress.csv").open() as file:
+        assert next(csv.DictReader(file))["success"] == "0.25"
+
+
+def test_ctrl_c_ends_the_iteration_and_saves(
+    run, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    called = []
+    with pytest.raises(SystemExit) as caught:
+        run(Algorithm([0.0, 0.1, 0.2], 2), at_end=lambda *args: called.append(args))
+    assert caught.value.code == 130
+    assert not called
+    assert (tmp_path / "out" / "checkpoint").is_dir()
+    out = capsys.readouterr().out
+    assert "stopping after this iteration, then saving" in out
+    assert out.splitlines()[-1].startswith("return=0.100  env_steps=200  ")
+
+
+def test_results_dir_has_the_name_of_the_script_and_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["somewhere/ppo_task.py"])
-    folder = run_module.make_results_dir(parse())
+    args = parse()
+    folder = run_module.make_results_dir(args)
     assert folder.parent == tmp_path / "results"
     assert re.fullmatch(r"ppo_task-\d{8}-\d{6}", folder.name)
-    assert '"model": "attention"' in (folder / "args.json").read_text()
+    # A script that writes there before it trains is given the same folder again.
+    assert run_module.make_results_dir(args) == folder
 
 
 def test_results_dir_never_mixes_two_runs(tmp_path: Path) -> None:
@@ -156,15 +178,25 @@ def test_results_dir_never_mixes_two_runs(tmp_path: Path) -> None:
         run_module.make_results_dir(parse(f"--results-dir={tmp_path}"))
 
 
-def test_curve(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("key", "value"), [("a/b", 2.0), ("c", 1.0), ("a/c", math.nan), ("c/d", math.nan)]
+)
+def test_metric(key: str, value: float) -> None:
+    found = run_module.metric({"a": {"b": 2}, "c": 1}, key)
+    assert found == pytest.approx(value, nan_ok=True)
+
+
+def test_curves(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    rows = [{"env_steps": 1, "return": math.nan}, {"env_steps": 2, "return": 0.5}]
-    plots.plot_curve(rows, tmp_path / "curve.png", title="a run", bar=0.4)
+    curves = {"one": [(1, math.nan), (2, 0.5)], "two": [(1, 0.2)], "none": []}
+    plots.plot_curves(curves, tmp_path / "curve.png", bar=0.4)
     assert (tmp_path / "curve.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_differences_of_trials() -> None:
-    from tune_sweep import differences
-
-    configs = [{"lr": lr, "model": {"window": 8, "dim": dim}} for lr, dim in [(1, 2), (1, 3)]]
-    assert differences(configs) == [{"dim": 2}, {"dim": 3}]
+def test_no_curve_without_matplotlib(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(plots, "find_spec", lambda name: None)
+    plots.plot_curves({}, tmp_path / "curve.png", bar=0.4)
+    assert "matplotlib is missing: pip install" in capsys.readouterr().out
+    assert not (tmp_path / "curve.png").exists()

@@ -11,7 +11,6 @@ from gymnasium.utils.env_checker import check_env
 MAKERS = {
     "t_maze": lambda: envs.TMaze({"corridor_length": 7}),
     "bandit": envs.BanditEpisodes,
-    "bandit_feedback": lambda: envs.BanditEpisodes({"observe_feedback": True}),
 }
 
 
@@ -56,7 +55,7 @@ def test_t_maze_refuses_an_empty_corridor() -> None:
 
 
 def test_bandit_pays_exploration() -> None:
-    env = envs.BanditEpisodes({"observe_feedback": True})
+    env = envs.BanditEpisodes()
     env.reset(seed=0)
     random = [_bandit_return(env, lambda wins, pulls: pulls.sum() % 5) for _ in range(400)]
     greedy = [
@@ -73,18 +72,11 @@ def _bandit_return(env: gym.Env, choose: Callable[..., int]) -> float:
     while not done:
         arm = int(choose(wins, pulls))
         observation, reward, done, _, _ = env.step(arm)
-        assert observation[arm] == 1.0
-        assert observation[-1] == reward
+        assert observation == [0.0]
         wins[arm] += reward
         pulls[arm] += 1
     assert pulls.sum() == 40
     return wins.sum()
-
-
-def test_bandit_shows_nothing_by_default() -> None:
-    env = envs.BanditEpisodes()
-    observation, _ = env.reset(seed=0)
-    assert observation == env.step(0)[0] == [0.0]
 
 
 @pytest.mark.parametrize(("shift", "expected"), [(0, 1.0), (1, -1.0)])

@@ -12,11 +12,12 @@ import gymnasium as gym
 import numpy as np
 import pytest
 from common.envs import TMaze
-from common.outcomes import closing_line_of
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 
 from rllib_attention import use_attention
+from tests.benchmarks.learning.controls.one_run import MODULE
+from tests.benchmarks.learning.controls.outcomes import closing_line_of
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "tuned_examples"
@@ -46,9 +47,9 @@ BARS = [
 ]
 # Without memory no training helps: these must miss the bar.
 CONTROLS = [
-    "ppo_repeat_previous.py --no-attention --stop-timesteps=100000",
-    "ppo_stateless_cartpole.py --no-attention --stop-timesteps=100000",
-    "ppo_t_maze.py --no-attention --stop-timesteps=50000",
+    "--task=repeat_previous --stop-timesteps=100000",
+    "--task=stateless_cartpole --stop-timesteps=100000",
+    "--task=t_maze_10 --stop-timesteps=50000",
 ]
 
 
@@ -70,8 +71,7 @@ def row_of(command: str, line: re.Match[str]) -> str:
 def run_to_the_end(
     command: str, run_script: RunScript, tmp_path: Path, report: list[str]
 ) -> subprocess.CompletedProcess:
-    script, *options = command.split()
-    done = run_script(EXAMPLES / script, *options, "--as-test", timeout=3600)
+    done = run_script(*command.split(), "--as-test", timeout=3600)
     (tmp_path / "log.txt").write_text(done.stdout)
     line = closing_line_of(tmp_path / "log.txt")
     report.append(row_of(command, line) if line else f"| `python {command}` | failed | | | |")
@@ -83,7 +83,7 @@ def run_to_the_end(
 def test_bar_is_reached(
     command: str, run_script: RunScript, tmp_path: Path, report: list[str]
 ) -> None:
-    done = run_to_the_end(command, run_script, tmp_path, report)
+    done = run_to_the_end(f"{EXAMPLES}/{command}", run_script, tmp_path, report)
     assert done.returncode == 0, done.stdout.splitlines()[-1]
 
 
@@ -91,6 +91,7 @@ def test_bar_is_reached(
 def test_control_without_memory_misses_the_bar(
     command: str, run_script: RunScript, tmp_path: Path, report: list[str]
 ) -> None:
+    command = f"-m {MODULE} --model=mlp --results-dir=out {command}"
     done = run_to_the_end(command, run_script, tmp_path, report)
     assert done.returncode == 1, done.stdout.splitlines()[-1]
 

@@ -5,6 +5,7 @@ import csv
 import importlib.util
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -21,6 +22,13 @@ SCRIPTS = sorted([*EXAMPLES.glob("*.py"), *(EXAMPLES / "cluster").glob("*.py")])
 NAMES = [str(script.relative_to(EXAMPLES)) for script in SCRIPTS]
 CLOSING_LINE = r"return=\S+  env_steps=\d+  seconds=[\d.]+  bar=\S+ (not )?reached"
 
+# Options that shorten what a script does beside its iterations.
+SHORT = {
+    "bc_from_memory_policy.py": ["--episodes=20"],
+    "iql_from_memory_policy.py": ["--episodes=5", "--expert=expert/checkpoint"],
+    "tune_sweep.py": ["--num-samples=1"],
+}
+
 
 def test_scripts_are_there() -> None:
     assert len(SCRIPTS) >= 10
@@ -36,28 +44,62 @@ def test_docstring_sections(script: Path) -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
-def test_help(script: Path, run_script: RunScript) -> None:
+def test_help(script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     if script.name == "submit.py" and importlib.util.find_spec("aiohttp") is None:
         pytest.skip("submitting jobs needs ray[default]")
-    done = run_script(script, "--help")
+    monkeypatch.setattr(sys, "argv", [script.name, "--help"])
+    with pytest.raises(SystemExit) as caught:
+        runpy.run_path(str(script), run_name="__main__")
+    assert caught.value.code == 0
+    text = capsys.readouterr().out
+    assert "Results to expect" in text
+    if script.name not in ("submit.py", "train.py"):
+        assert re.search(r"--num-env-runners \S+\s[^-]*\(default: \d\)", text)
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=NAMES)
+def test_each_script_gives_attention_itself(script: Path) -> None:
+    """Whoever reads a script sees the call, and the sizes, in it."""
+    text = script.read_text()
+    if script.name == "submit.py":
+        return  # it sends `train.py`
+    if script.name == "old_stack_ppo.py":
+        assert '"custom_model": "attention"' in text
+    else:
+        assert re.search(r"\buse_attention\(", text)
+    assert re.search(r"num_layers|attention_search_space\(", text)
+
+
+def test_what_scripts_share_is_small() -> None:
+    shared = [EXAMPLES / "common" / f"{name}.py" for name in ("__init__", "cli", "run", "plots")]
+    assert sum(len(path.read_text().splitlines()) for path in shared) <= 300
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name])
+def test_one_iteration(name: str, run_script: RunScript, tmp_path: Path) -> None:
+    if name == "iql_from_memory_policy.py":
+        run_script(EXAMPLES / "sac_masked_pendulum.py", "--stop-iters=1", "--results-dir=expert")
+    done = run_script(EXAMPLES / name, "--stop-iters=1", "--results-dir=out", *SHORT.get(name, []))
     assert done.returncode == 0, done.stderr
-    assert "Results to expect" in done.stdout
-    # `controls.py` trains nothing itself: it runs the other scripts.
-    if script.parent == EXAMPLES and script.name != "controls.py":
-        assert re.search(r"--num-env-runners \S+\s[^-]*\(default: \d\)", done.stdout)
-        assert "--no-attention" in done.stdout
+    assert re.fullmatch(CLOSING_LINE, done.stdout.splitlines()[-1])
+    expected = {"trials.png"} if name == "tune_sweep.py" else {"checkpoint", "learning_curve.png"}
+    if name == "ppo_repeat_previous.py":
+        expected |= {"attention.png"}
+    assert expected <= {path.name for path in (tmp_path / "out").iterdir()}
 
 
 @pytest.mark.slow
 def test_end_to_end(run_script: RunScript, tmp_path: Path) -> None:
     script = EXAMPLES / "ppo_t_maze.py"
-    options = ["--no-attention", "--stop-iters=2", "--num-env-runners=2"]
+    options = ["--stop-iters=2", "--num-env-runners=2"]
     done = run_script(script, *options, "--results-dir=out")
     assert done.returncode == 0, done.stderr
     lines = done.stdout.splitlines()
     assert re.fullmatch(CLOSING_LINE, lines[-1])
     assert sum(line.startswith("return=") for line in lines) == 1
-    assert sum(line.startswith("iter ") for line in lines) == 2
+    assert sum(line.startswith("iteration ") for line in lines) == 2
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
         "args.json",
         "checkpoint",
@@ -66,18 +108,18 @@ def test_end_to_end(run_script: RunScript, tmp_path: Path) -> None:
     }
     with (tmp_path / "out" / "progress.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [int(row["env_steps"]) for row in rows] == [4096, 8192]
+    assert [float(row["env_steps"]) for row in rows] == [4096, 8192]
     assert all(0.0 <= float(row["success"]) <= 1.0 for row in rows)
 
     # The same run goes on from its checkpoint, and misses the bar.
     resumed = run_script(script, *options, "--as-test", "--restore=out/checkpoint")
     assert resumed.returncode == 1, resumed.stderr
-    assert "env_steps    12,288/" in resumed.stdout
+    assert "  env_steps 12,288  " in resumed.stdout
 
 
 @pytest.mark.slow
 def test_interrupt_leaves_a_checkpoint(tmp_path: Path) -> None:
-    command = [sys.executable, str(EXAMPLES / "ppo_t_maze.py"), "--no-attention"]
+    command = [sys.executable, str(EXAMPLES / "ppo_t_maze.py"), "--stop-reward=2"]
     process = subprocess.Popen(
         [*command, "--num-env-runners=1", "--results-dir=out"],
         cwd=tmp_path,
@@ -87,7 +129,7 @@ def test_interrupt_leaves_a_checkpoint(tmp_path: Path) -> None:
         text=True,
     )
     for line in process.stdout:
-        if line.startswith("iter "):
+        if line.startswith("iteration "):
             break
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=120)

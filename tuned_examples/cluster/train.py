@@ -12,12 +12,12 @@ How to run this script
 ----------------------
 `python submit.py --address=http://HEAD:8265 -- --num-env-runners=16 --storage-path=s3://bucket/runs`
 
-Add `--no-attention` for the control without memory, and `--help` for all options.
+`--help` names all options.
 
 Results to expect
 -----------------
-PPO on CartPole without velocities reaches a mean return of 350; the control without memory stays
-below about 100. The last line of the job's log names return, environment steps and seconds.
+PPO on CartPole without velocities reaches a mean return of 350; a policy without memory stays below
+about 100. The last line of the job's log names return, environment steps and seconds.
 """
 
 import argparse
@@ -30,6 +30,8 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.examples.envs.classes.stateless_cartpole import StatelessCartPole
+
+from rllib_attention import use_attention
 
 RETURN = "env_runners/episode_return_mean"
 STEPS = "num_env_steps_sampled_lifetime"
@@ -53,7 +55,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument(
         "--checkpoint-every", type=int, default=5, help="iterations between checkpoints (5)"
     )
-    parser.add_argument("--no-attention", action="store_true", help="control without memory")
     parser.add_argument(
         "--verbose", action="store_true", help="also show what all workers of the job print"
     )
@@ -85,10 +86,6 @@ def make_config(args: argparse.Namespace) -> AlgorithmConfig:
         )
         .debugging(log_level="WARN" if args.verbose else "ERROR")
     )
-    if args.no_attention:
-        return config
-    from rllib_attention import use_attention
-
     return use_attention(config, num_layers=2, dim=64, num_heads=4, window=16, max_seq_len=32)
 
 

@@ -1,16 +1,6 @@
-"""What every example script shares: command line, choice of memory, run loop, plots, tasks."""
+"""What the example scripts share: a command line and the loop around `algo.train()`."""
 
-from common.cli import EXTRA_HINT, example_parser, require
-from common.models import set_model
-from common.run import run_config, run_example
-from common.runtime import start_ray
+from common.cli import example_parser, require
+from common.run import make_results_dir, run_example, start_ray
 
-__all__ = [
-    "EXTRA_HINT",
-    "example_parser",
-    "require",
-    "run_config",
-    "run_example",
-    "set_model",
-    "start_ray",
-]
+__all__ = ["example_parser", "make_results_dir", "require", "run_example", "start_ray"]

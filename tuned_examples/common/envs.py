@@ -73,21 +73,15 @@ class BanditEpisodes(gym.Env):
     learning within the episode. The observation is always 0. A policy that remembers its actions
     and rewards can use them; all others get `pulls / 2` on average.
 
-    With `observe_feedback` the observation holds the last action (one-hot) and the last reward.
-    That is for models that cannot be given these in another way.
-
     Args:
-        config: `num_arms` (default 5), `pulls` per episode (default 40) and `observe_feedback`
-            (default False).
+        config: `num_arms` (default 5) and `pulls` per episode (default 40).
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
         config = config or {}
         self.num_arms = int(config.get("num_arms", 5))
         self.pulls = int(config.get("pulls", 40))
-        self.observe_feedback = bool(config.get("observe_feedback", False))
-        size = self.num_arms + 1 if self.observe_feedback else 1
-        self.observation_space = Box(0.0, 1.0, (size,), np.float32)
+        self.observation_space = Box(0.0, 1.0, (1,), np.float32)
         self.action_space = Discrete(self.num_arms)
         self._chances = np.zeros(self.num_arms)
         self._pulled = 0
@@ -99,17 +93,13 @@ class BanditEpisodes(gym.Env):
         super().reset(seed=seed)
         self._chances = self.np_random.uniform(size=self.num_arms)
         self._pulled = 0
-        return np.zeros(self.observation_space.shape, np.float32), {}
+        return np.zeros(1, np.float32), {}
 
     def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
         """Pulls an arm."""
         reward = float(self.np_random.uniform() < self._chances[int(action)])
         self._pulled += 1
-        observation = np.zeros(self.observation_space.shape, np.float32)
-        if self.observe_feedback:
-            observation[int(action)] = 1.0
-            observation[-1] = reward
-        return observation, reward, self._pulled >= self.pulls, False, {}
+        return np.zeros(1, np.float32), reward, self._pulled >= self.pulls, False, {}
 
 
 class TwoAgentRecall(MultiAgentEnv):

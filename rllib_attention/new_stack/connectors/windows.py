@@ -21,7 +21,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import EpisodeType
 
-from rllib_attention.encoder.packed_runs import MAX_ROWS, ranges, stream_tags
+from rllib_attention.encoder.packed_runs import MAX_ROWS, ranges, stream_tags, window_tags
 from rllib_attention.encoder.packed_window import pack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.new_stack.connectors.attention_module import (
@@ -185,8 +185,8 @@ def run_windows(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np
     ahead = np.repeat(runs.n_step, runs.length)
     context = module.attention.context_len
     return (
-        _windows(obs, prev, at, start, context),
-        _windows(obs, prev, at + ahead, start, context),
+        _windows(obs, prev, at, start, context, is_next=False),
+        _windows(obs, prev, at + ahead, start, context, is_next=True),
     )
 
 
@@ -208,13 +208,19 @@ def fragment_windows(
     at = inputs.num_past + np.arange(len(episode))
     start, context = np.zeros_like(at), module.attention.context_len
     return (
-        _windows(inputs.obs, prev, at, start, context),
-        _windows(inputs.obs, prev, at + 1, start, context),
+        _windows(inputs.obs, prev, at, start, context, is_next=False),
+        _windows(inputs.obs, prev, at + 1, start, context, is_next=True),
     )
 
 
 def _windows(
-    obs: np.ndarray, prev: np.ndarray, at: np.ndarray, start: np.ndarray, context: int
+    obs: np.ndarray,
+    prev: np.ndarray,
+    at: np.ndarray,
+    start: np.ndarray,
+    context: int,
+    *,
+    is_next: bool,
 ) -> np.ndarray:
     """Returns the windows that end at steps `at` and reach back to `start` at most, (B, C + 1, P).
 
@@ -224,12 +230,14 @@ def _windows(
         at: (B,).
         start: (B,).
         context: Steps C before the last one of each window.
+        is_next: Whether these are next observations.
     """
     steps = at[:, None] + np.arange(-context, 1)
     is_real = steps >= start[:, None]
     steps = np.where(is_real, steps, at[:, None]).ravel()
     # Padding shows no step: what is masked should not be there at all.
-    tokens = pack_tokens(obs[steps], prev[steps], is_real.ravel())
+    tags = window_tags(is_real.ravel(), is_next=is_next)
+    tokens = pack_tokens(obs[steps], prev[steps], tags)
     tokens[~is_real.ravel()] = 0
     return tokens.reshape(len(at), context + 1, -1)
 

@@ -5,6 +5,7 @@ runs, on the other hand, are what makes attention cheap: each one brings a conte
 """
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.util.debug import log_once
 
 from rllib_attention.log import get_logger
 from rllib_attention.search_space import known_setting
@@ -66,7 +67,9 @@ def check_run_length(config: AlgorithmConfig, run_len: int) -> None:
             "no sense alone. Use `use_attention(config, max_seq_len=1)` or "
             "`config.learners(num_learners=1)`."
         )
-    if size is not None and size < FEWEST_RUNS * run_len:
+    is_few = size is not None and size < FEWEST_RUNS * run_len
+    # The config is checked twice, when it is made and when the algorithm is built.
+    if is_few and log_once(f"rllib_attention_few_runs_{size}_{run_len}"):
         logger.warning(
             "A batch of %d transitions has %d runs of `max_seq_len` %d. Transitions of a run are "
             "alike: with fewer than %d runs learning may suffer. Use "

@@ -157,11 +157,12 @@ def test_runs_that_cannot_work_are_refused(config, run_len, message):
 
 
 def test_too_few_runs_are_warned_of(caplog):
-    check_run_length(replaying(batch=128), 16)
+    for _ in range(2):
+        check_run_length(replaying(batch=130), 17)
     [record] = caplog.records
     text = record.getMessage()
-    assert "A batch of 128 transitions has 8 runs of `max_seq_len` 16." in text
-    assert "train_batch_size_per_learner=512" in text
+    assert "A batch of 130 transitions has 8 runs of `max_seq_len` 17." in text
+    assert "train_batch_size_per_learner=544" in text
     assert "max_seq_len=4" in text
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# The last line that every script prints; see `common.run.summary_line`.
+# The last line that every script prints; see `common.run.closing_line`.
 _CLOSING_LINE = re.compile(
     r"return=(?P<value>\S+)  env_steps=(?P<steps>\d+)  seconds=(?P<seconds>[\d.]+)"
     r"  bar=(?P<bar>\S+) (?P<verdict>reached|not reached)"

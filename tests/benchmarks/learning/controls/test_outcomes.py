@@ -5,10 +5,16 @@ import math
 from pathlib import Path
 
 import pytest
-from common import outcomes as outcomes_module
-from common import report
-from common.outcomes import Outcome, mean_and_spread, read_outcome, summarize, value_at
-from common.run import summary_line
+from common.run import closing_line
+
+from tests.benchmarks.learning.controls import tables
+from tests.benchmarks.learning.controls.outcomes import (
+    Outcome,
+    mean_and_spread,
+    read_outcome,
+    summarize,
+    value_at,
+)
 
 CURVE = ((1000.0, -0.5), (2000.0, 0.5), (3000.0, 0.9))
 
@@ -26,7 +32,7 @@ def outcome(model: str, seed: int, steps: int, *, reached: bool, value: float = 
 
 
 def test_a_finished_run_is_read(tmp_path: Path) -> None:
-    line = summary_line(0.912, 3000, 12.34, bar=0.9)
+    line = closing_line(0.912, 3000, 12.34, bar=0.9)
     rows = [(1000, math.nan), (2000, 0.5), (3000, 0.912)]
     write_run(tmp_path / "run", closing=line, rows=rows)
     found = read_outcome(tmp_path / "run", "task", "lstm", 2)
@@ -35,7 +41,7 @@ def test_a_finished_run_is_read(tmp_path: Path) -> None:
 
 
 def test_a_run_that_missed_the_bar_is_finished_too(tmp_path: Path) -> None:
-    line = summary_line(-0.5, 3000, 12.0, bar=0.9)
+    line = closing_line(-0.5, 3000, 12.0, bar=0.9)
     write_run(tmp_path / "run", closing=line, rows=[(3000, -0.5)])
     found = read_outcome(tmp_path / "run", "task", "mlp", 0)
     assert found is not None
@@ -92,7 +98,7 @@ def test_task_table() -> None:
         outcome("gtrxl", 1, 9000, reached=False, value=0.1),
         outcome("mlp", 0, 9000, reached=False, value=-0.5),
     ]
-    rows = report.task_table("task", runs).splitlines()[2:]
+    rows = tables.task_table("task", runs).splitlines()[2:]
     assert rows == [
         "| attention | 2 of 2 | 1,500 ± 707 | 1.0 × | 2 ± 1 | 0.90 ± 0.00 |",
         "| RLlib's LSTM | 1 of 1 | 6,000 | 4.0 × | 6 | 0.90 |",
@@ -103,7 +109,7 @@ def test_task_table() -> None:
 
 def test_no_factor_where_attention_missed_the_bar_on_a_seed() -> None:
     runs = [outcome("attention", 0, 1000, reached=True), outcome("lstm", 0, 6000, reached=True)]
-    table = report.task_table("task", [*runs, outcome("attention", 1, 9000, reached=False)])
+    table = tables.task_table("task", [*runs, outcome("attention", 1, 9000, reached=False)])
     assert table.count(" – ") == 2
 
 
@@ -114,7 +120,7 @@ def test_success_table() -> None:
         Outcome("long", "attention", 0, 0.92, 100, 1.0, True),
         Outcome("short", "mlp", 0, -0.1, 100, 1.0, False),
     ]
-    assert report.success_table({10: "short", 100: "long"}, runs).splitlines() == [
+    assert tables.success_table({10: "short", 100: "long"}, runs).splitlines() == [
         "| success at the end, corridor of | 10 | 100 |",
         "|---|---|---|",
         "| attention | 0.97 ± 0.04 | 0.96 |",
@@ -123,9 +129,9 @@ def test_success_table() -> None:
 
 
 def test_json_holds_all_but_the_curves(tmp_path: Path) -> None:
-    report.write_json([outcome("lstm", 3, 100, reached=True)], tmp_path / "runs.json")
+    tables.write_json([outcome("lstm", 3, 100, reached=True)], tmp_path / "runs.json")
     (row,) = json.loads((tmp_path / "runs.json").read_text())
     assert row["model"] == "lstm"
     assert row["seed"] == 3
     assert "curve" not in row
-    assert outcomes_module.Outcome(**row).env_steps == 100
+    assert Outcome(**row).env_steps == 100

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from common.outcomes import Outcome, Summary, mean_and_spread, summarize
+from tests.benchmarks.learning.controls.outcomes import Outcome, Summary, mean_and_spread, summarize
 
 MODEL_NAMES = {
     "attention": "attention",
