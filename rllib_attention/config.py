@@ -28,6 +28,8 @@ from rllib_attention.config_checks import (
 Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
+_DEFAULT_DROPOUT = 0.2
+
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64
 
@@ -82,7 +84,10 @@ class AttentionConfig:
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
-        dropout: Probability with which an attention weight is dropped in training.
+        dropout: Probability with which, in training, a number is dropped that attention or
+            feed-forward add to a step. None means 0.2 where policies train on chunks (PPO, APPO,
+            IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
+            Q-networks train on replayed windows, for which it was not tried.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
@@ -115,10 +120,10 @@ class AttentionConfig:
     dilation: int = 1
     ffn_dim: int = 128
     head_dim: int | None = None
-    position: Position = "rotary"
+    position: Position = "recency"
     gate: Gate = "residual"
     gate_bias: float = DEFAULT_GATE_BIAS
-    dropout: float = 0.0
+    dropout: float | None = None
     prev_actions: int = 0
     prev_rewards: int = 0
     max_seq_len: int | None = None
@@ -155,6 +160,16 @@ class AttentionConfig:
         `max(prev_actions, prev_rewards)` more than `context_len`.
         """
         return self.context_len + max(self.prev_actions, self.prev_rewards)
+
+    def dropout_rate(self, *, windowed: bool) -> float:
+        """Return the dropout that acts in training.
+
+        Args:
+            windowed: Whether training observations are replayed windows.
+        """
+        if self.dropout is not None:
+            return self.dropout
+        return 0.0 if windowed else _DEFAULT_DROPOUT
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain Python values, the inverse of `from_dict`."""
@@ -220,8 +235,8 @@ class AttentionConfig:
     def from_rllib(cls, model_dict: Mapping[str, Any], **overrides: Any) -> AttentionConfig:
         """Read the old `use_attention` keys of an RLlib model dict.
 
-        Keys left out take RLlib's defaults, gates and positions are GTrXL's. RLlib's memory of
-        M past rows becomes `window = M + 1`, since a window includes the current step.
+        Keys left out take RLlib's defaults; gates, positions, and no dropout are GTrXL's. RLlib's
+        memory of M past rows becomes `window = M + 1`, since a window includes the current step.
         `attention_memory_training` is accepted and ignored, as RLlib ignores it. Keys that have
         nothing to do with attention (`fcnet_hiddens`, …) are left alone.
 
@@ -248,6 +263,7 @@ class AttentionConfig:
             name: model_dict.get(key, default) for key, (name, default) in rllib_keys.FIELDS.items()
         }
         fields |= {"window": _rllib_window(model_dict), "gate": "gru", "position": "relative"}
+        fields["dropout"] = 0.0
         return cls.from_dict(fields | overrides)
 
 

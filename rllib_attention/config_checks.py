@@ -38,6 +38,7 @@ DEFAULT_GATE_BIAS = 2.0
 _FLOATS = ("gate_bias", "dropout")
 _BOOLS = ("check_finite",)
 # What an error proposes for fields whose default is None.
+_EXAMPLES = {"dropout": 0.1}
 _EXAMPLE = 16
 
 
@@ -77,7 +78,8 @@ def check_ranges(config: Config) -> None:
     for name, choices in CHOICES.items():
         expected = "one of " + ", ".join(map(repr, choices))
         _require(getattr(config, name) in choices, config, name, expected)
-    _require(0.0 <= config.dropout < 1.0, config, "dropout", "at least 0 and below 1")
+    dropout = 0.0 if config.dropout is None else config.dropout
+    _require(0.0 <= dropout < 1.0, config, "dropout", "at least 0 and below 1")
     _require(math.isfinite(config.gate_bias), config, "gate_bias", "finite")
 
 
@@ -167,7 +169,8 @@ def to_int(where: str, value: Any, call: str) -> int:
 def fix(name: str, value: Any) -> str:
     """Return the call that sets a field to a valid value."""
     gate = "gate='gru', " if name == "gate_bias" else ""
-    return f"use_attention(config, {gate}{name}={_EXAMPLE if value is None else repr(value)})"
+    example = _EXAMPLES.get(name, _EXAMPLE) if value is None else value
+    return f"use_attention(config, {gate}{name}={example!r})"
 
 
 def _converter(name: str) -> Callable[[str, Any, str], Any]:

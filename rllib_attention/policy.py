@@ -7,7 +7,6 @@ import contextlib
 import os
 import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
@@ -127,15 +126,15 @@ class AttentionPolicy:
             ValueError: If there is no such checkpoint, module or agent, or the module has no
                 attention.
         """
-        if isinstance(path, str | os.PathLike):
-            return cls(load_parts(Path(path), module_id, agent_id))
-        if not isinstance(path, Checkpoint):
+        if isinstance(path, Checkpoint):  # first: it pretends to be a path, and then refuses
+            with path.as_directory() as folder:
+                return cls(load_parts(folder, module_id, agent_id))
+        if not isinstance(path, str | os.PathLike):
             raise TypeError(
                 "`from_checkpoint` expects a path or a Tune checkpoint, got "
                 f"{type(path).__name__}. Fix: `AttentionPolicy.from_checkpoint(result.checkpoint)`."
             )
-        with path.as_directory() as folder:
-            return cls(load_parts(folder, module_id, agent_id))
+        return cls(load_parts(path, module_id, agent_id))
 
     @classmethod
     def from_spaces(

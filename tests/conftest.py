@@ -13,7 +13,13 @@ import torch
 torch.set_num_threads(1)
 
 # Tests that start no Ray: those of `nn` run even where it is not installed.
-_WITHOUT_RAY = {"nn", "test_compat.py", "test_config.py", "test_public_api.py"}
+_WITHOUT_RAY = {
+    "nn",
+    "test_compat.py",
+    "test_config.py",
+    "test_imports.py",
+    "test_public_api.py",
+}
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import ray
 import torch
@@ -13,8 +14,13 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.replay_buffers import PrioritizedEpisodeReplayBuffer
+from ray.rllib.utils.replay_buffers import (
+    EpisodeReplayBuffer,
+    MultiAgentPrioritizedEpisodeReplayBuffer,
+    PrioritizedEpisodeReplayBuffer,
+)
 
 import rllib_attention
 from rllib_attention import compat
@@ -124,14 +130,13 @@ def names_defined_in(tree: ast.AST) -> set[str]:
 
 
 def all_uses() -> list[str]:
-    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if path.name != "compat.py"]
+    paths = [path for path in sorted(PACKAGE.rglob("*.py")) if "compat" not in path.parts]
     own = set().union(*(names_defined_in(ast.parse(path.read_text())) for path in paths))
     return [use for path in paths for use in private_uses(path, own)]
 
 
-@pytest.mark.xfail(reason="the new stack is converted in a commit of its own")
 def test_private_names_of_ray_are_used_in_compat_only():
-    assert all_uses() == [], "Give each of these a function in rllib_attention/compat.py."
+    assert all_uses() == [], "Give each of these a function in rllib_attention/compat/."
 
 
 def test_the_search_finds_private_names(tmp_path, monkeypatch):
@@ -201,22 +206,70 @@ def test_nested_distributions_show_their_parts():
     assert names == ["TorchCategorical", "TorchDiagGaussian"]
 
 
-def test_prioritized_samples_are_found_in_the_buffer():
-    buffer = PrioritizedEpisodeReplayBuffer(capacity=6)
+def stored_episode(first: int) -> SingleAgentEpisode:
+    """Return an episode of three steps whose observations count from `first`."""
+    return SingleAgentEpisode(
+        observations=[first, first + 1, first + 2, first + 3],
+        actions=[0, 0, 0],
+        rewards=[0.0, 0.0, 0.0],
+        terminated=True,
+        len_lookback_buffer=0,
+    )
+
+
+@pytest.mark.parametrize("buffer_class", [EpisodeReplayBuffer, PrioritizedEpisodeReplayBuffer])
+def test_all_that_can_be_sampled_is_found_in_a_buffer(buffer_class):
+    buffer = buffer_class(capacity=6)
     for first in (0, 10, 20):
-        steps = list(range(first, first + 3))
-        buffer.add(
-            SingleAgentEpisode(
-                observations=[*steps, first + 3],
-                actions=steps,
-                rewards=steps,
-                terminated=True,
-                len_lookback_buffer=0,
-            )
-        )
+        buffer.add(stored_episode(first))
     assert compat.num_stored_steps(buffer) == 6
-    assert buffer.get_num_episodes_evicted() == 1
-    sampled = buffer.sample(num_items=8, n_step=1, beta=0.4, sample_episodes=True)
-    for episode, (index, start) in zip(sampled, compat.sampled_positions(buffer), strict=True):
-        stored = buffer.episodes[index].get_observations(start)
-        assert stored == episode.get_observations(0)
+    evicted = buffer.get_num_episodes_evicted()
+    assert evicted == 1
+    found = [
+        buffer.episodes[episode - evicted].get_observations(step)
+        for episode, step, *_ in compat.sample_indices(buffer)
+    ]
+    assert sorted(found) == [10, 11, 12, 20, 21, 22]
+
+
+def test_priorities_of_the_last_sample_can_be_set():
+    buffer = PrioritizedEpisodeReplayBuffer(capacity=6, alpha=1.0)
+    buffer.add(stored_episode(0))
+    sums, lowest = compat.segment_trees(buffer)
+    indices, positions = compat.sample_indices(buffer), compat.position_of_leaf(buffer)
+    assert [indices[positions[leaf]][-1] for _, _, leaf in indices] == [i[-1] for i in indices]
+    leaf = indices[1][-1]
+    compat.set_last_sampled(buffer, [leaf])
+    buffer.update_priorities(np.array([0.25]))
+    assert sums[leaf] == lowest.min() == 0.25
+
+
+def test_the_parts_of_modules_are_told_apart():
+    buffer = MultiAgentPrioritizedEpisodeReplayBuffer(capacity=20, alpha=1.0)
+    episode = MultiAgentEpisode(
+        observations=[{"a": 0, "b": 5}, {"a": 1}, {"a": 2, "b": 6}],
+        actions=[{"a": 0, "b": 0}, {"a": 0}],
+        rewards=[{"a": 0.0, "b": 0.0}, {"a": 0.0}],
+        terminateds={"__all__": True, "a": True, "b": True},
+        agent_module_ids={"a": "m", "b": "n"},
+        len_lookback_buffer=0,
+    )
+    buffer.add(episode)
+    for module_id, agent_id, num_steps in (("m", "a", 2), ("n", "b", 1)):
+        indices = compat.sample_indices(buffer, module_id)
+        positions = compat.position_of_leaf(buffer, module_id)
+        assert [index[:3] for index in indices] == [(0, agent_id, i) for i in range(num_steps)]
+        assert [positions[index[3]] for index in indices] == list(range(num_steps))
+    compat.set_last_sampled(buffer, [0], "n")
+    buffer.update_priorities(np.array([0.25]), "n")
+    assert compat.segment_trees(buffer, "n")[1].min() == 0.25
+    assert compat.segment_trees(buffer, "m")[1].min() > 0.25
+
+
+def test_restored_buffers_can_evict():
+    buffers = [MultiAgentPrioritizedEpisodeReplayBuffer(capacity=20) for _ in range(2)]
+    assert not buffers[1].__dict__["_sample_idx_to_tree_idx"]
+    buffers[0].__dict__["_tree_idx_to_sample_idx"].update({4: 0, 7: 1})
+    buffers[1].set_state(buffers[0].get_state())
+    compat.restore_sample_indices(buffers[1])
+    assert buffers[1].__dict__["_sample_idx_to_tree_idx"] == {0: 4, 1: 7}

@@ -22,6 +22,7 @@ CHANGED = {
     "num_heads": 2,
     "num_layers": 3,
     "window": 5,
+    "dilation": 4,
     "ffn_dim": 0,
     "head_dim": 10,
     "position": "none",
@@ -49,12 +50,13 @@ def test_defaults():
         "num_heads": 4,
         "num_layers": 2,
         "window": 32,
+        "dilation": 1,
         "ffn_dim": 128,
         "head_dim": None,
-        "position": "rotary",
+        "position": "recency",
         "gate": "residual",
         "gate_bias": 2.0,
-        "dropout": 0.0,
+        "dropout": None,
         "prev_actions": 0,
         "prev_rewards": 0,
         "max_seq_len": None,
@@ -83,6 +85,10 @@ def test_is_keyword_only_and_frozen():
         ({"num_layers": 1, "window": 32}, 32, 31, 31),
         ({"num_layers": 2, "window": 32, "prev_actions": 4, "prev_rewards": 1}, 63, 62, 66),
         ({"num_layers": 4, "window": 8, "prev_actions": 1, "prev_rewards": 5}, 29, 28, 33),
+        ({"num_layers": 2, "window": 32, "dilation": 32, "prev_rewards": 1}, 1024, 1023, 1024),
+        ({"num_layers": 3, "window": 22, "dilation": 22}, 10648, 10647, 10647),
+        ({"num_layers": 3, "window": 2, "dilation": 5}, 32, 31, 31),
+        ({"num_layers": 2, "window": 1, "dilation": 5}, 1, 0, 0),
     ],
 )
 def test_lengths(fields, receptive_field, context_len, history_len):
@@ -134,6 +140,13 @@ def test_round_trips(name):
     assert pickle.loads(pickle.dumps(config)) == config
     assert copy.deepcopy(config) == config
     assert hash(copy.copy(config)) == hash(config)
+
+
+def test_dicts_of_earlier_versions_have_no_dilation():
+    config = AttentionConfig(window=8)
+    fields = config.to_dict()
+    assert fields.pop("dilation") == 1
+    assert AttentionConfig.from_dict(fields) == config
 
 
 def test_equal_configs_share_a_hash_across_number_types():
@@ -240,3 +253,10 @@ def test_every_field_is_read_outside_of_its_checks():
             nodes = ast.walk(ast.parse(path.read_text()))
             read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     assert set(FIELDS) <= read
+
+
+def test_dropout_left_out_acts_on_chunks_only():
+    config = AttentionConfig()
+    assert config.dropout_rate(windowed=False) > 0 == config.dropout_rate(windowed=True)
+    given = config.replace(dropout=0.3)
+    assert given.dropout_rate(windowed=False) == given.dropout_rate(windowed=True) == 0.3

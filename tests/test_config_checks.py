@@ -22,6 +22,7 @@ INT_FIELDS = {
     "num_heads": (1, 4),
     "num_layers": (1, 2),
     "window": (1, 32),
+    "dilation": (1, 1),
     "ffn_dim": (0, 128),
     "head_dim": (1, 16),
     "prev_actions": (0, 0),
@@ -49,11 +50,11 @@ def test_integer_fields_refuse_other_types(name, value):
         AttentionConfig(**{name: value})
 
 
-@pytest.mark.parametrize("value", ["0.5", True, np.False_, 1j, [0.5], None])
+@pytest.mark.parametrize("value", ["0.5", True, np.False_, 1j, [0.5]])
 @pytest.mark.parametrize(
     ("name", "call"),
     [
-        ("dropout", "use_attention(config, dropout=0.0)"),
+        ("dropout", "use_attention(config, dropout=0.1)"),
         ("gate_bias", "use_attention(config, gate='gru', gate_bias=2.0)"),
     ],
 )
@@ -63,7 +64,7 @@ def test_float_fields_refuse_other_types(name, call, value):
 
 
 @pytest.mark.parametrize("value", [1, None, b"none", True, ["none"]])
-@pytest.mark.parametrize(("name", "default"), [("position", "rotary"), ("gate", "residual")])
+@pytest.mark.parametrize(("name", "default"), [("position", "recency"), ("gate", "residual")])
 def test_string_fields_refuse_other_types(name, default, value):
     call = f"use_attention(config, {name}='{default}')"
     with pytest.raises(TypeError, match=f"^{type_message(name, 'a str', value, call)}$"):
@@ -114,7 +115,7 @@ def test_integer_fields_accept_their_minimum(name):
 def test_dropout_range(value):
     message = (
         f"AttentionConfig.dropout must be at least 0 and below 1, got {float(value)!r}. "
-        "Fix: `use_attention(config, dropout=0.0)`."
+        "Fix: `use_attention(config, dropout=0.1)`."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AttentionConfig(dropout=value)
@@ -134,7 +135,7 @@ def test_gate_bias_must_be_finite(gate, value):
 @pytest.mark.parametrize(
     ("name", "choices", "default"),
     [
-        ("position", "'recency', 'rotary', 'relative', 'none'", "rotary"),
+        ("position", "'recency', 'rotary', 'relative', 'none'", "recency"),
         ("gate", "'residual', 'gru'", "residual"),
     ],
 )
@@ -173,27 +174,29 @@ def test_dim_must_split_into_heads(fields, fixed_dim):
     AttentionConfig(**fields, head_dim=6)
 
 
-def test_rotary_needs_an_even_head_size():
+@pytest.mark.parametrize("position", ["recency", "rotary"])
+def test_rotary_needs_an_even_head_size(position):
     message = (
-        "AttentionConfig's head size dim // num_heads must be even with position='rotary' (it "
+        f"AttentionConfig's head size dim // num_heads must be even with position={position!r} (it "
         "turns pairs of numbers), got 5 from dim=20 and num_heads=4. "
         "Fix: `use_attention(config, dim=24, num_heads=4)`."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        AttentionConfig(dim=20, num_heads=4)
-    AttentionConfig(dim=24, num_heads=4)
+        AttentionConfig(dim=20, num_heads=4, position=position)
+    AttentionConfig(dim=24, num_heads=4, position=position)
     AttentionConfig(dim=20, num_heads=4, position="relative")
     AttentionConfig(dim=20, num_heads=4, position="none")
 
 
-def test_rotary_needs_an_even_head_dim():
+@pytest.mark.parametrize("position", ["recency", "rotary"])
+def test_rotary_needs_an_even_head_dim(position):
     message = (
-        "AttentionConfig.head_dim must be even with position='rotary' (it turns pairs of "
+        f"AttentionConfig.head_dim must be even with position={position!r} (it turns pairs of "
         "numbers), got 5. Fix: `use_attention(config, head_dim=6)`."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
-        AttentionConfig(head_dim=5)
-    AttentionConfig(head_dim=6)
+        AttentionConfig(head_dim=5, position=position)
+    AttentionConfig(head_dim=6, position=position)
     AttentionConfig(head_dim=5, position="relative")
 
 
@@ -207,6 +210,18 @@ def test_gate_bias_needs_the_gate_that_reads_it():
         AttentionConfig(gate_bias=1)
     AttentionConfig(gate_bias=2.0)
     AttentionConfig(gate="gru", gate_bias=1)
+
+
+def test_dilation_needs_a_layer_that_reads_it():
+    message = (
+        "AttentionConfig.dilation is only read with num_layers of at least 2 (the lowest layer "
+        "looks at every step), got dilation=4 with num_layers=1. Fix: "
+        "`use_attention(config, num_layers=2, dilation=4)`, or leave dilation out."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        AttentionConfig(num_layers=1, dilation=4)
+    AttentionConfig(num_layers=1, dilation=1)
+    AttentionConfig(num_layers=2, dilation=4)
 
 
 def test_types_are_checked_before_ranges_and_ranges_before_combinations():

@@ -38,6 +38,7 @@ def test_defaults():
         {"max_heads": 16, "max_dim": 64},
         {"max_window": 100, "max_heads": 2, "max_dim": 48},
         {"max_heads": 3, "max_dim": 12},
+        {"max_layers": 2, "max_dilation": 20},
     ],
 )
 def test_every_combination_is_valid(maxima):
@@ -49,6 +50,12 @@ def test_every_combination_is_valid(maxima):
         AttentionConfig(**dict(zip(values, combination, strict=True)))
 
 
+def test_dilation_is_searched_when_asked():
+    values = categories(max_layers=2, max_dilation=20)
+    assert values["dilation"] == [1, 2, 4, 8, 16, 20]
+    assert values["num_layers"] == [2]
+
+
 @pytest.mark.parametrize(
     ("maxima", "error", "message"),
     [
@@ -57,6 +64,13 @@ def test_every_combination_is_valid(maxima):
         ({"max_dim": 4}, ValueError, "max_dim must be at least 8, got 4."),
         ({"max_dim": 64.0}, TypeError, "max_dim must be an int, got 64.0 (float)."),
         ({"max_heads": True}, TypeError, "max_heads must be an int, got True (bool)."),
+        ({"max_dilation": 0}, ValueError, "max_dilation must be at least 1, got 0."),
+        (
+            {"max_layers": 1, "max_dilation": 4},
+            ValueError,
+            "max_dilation=4 needs a second layer, got max_layers=1. Use e.g. "
+            "`attention_search_space(max_layers=2, max_dilation=4)`.",
+        ),
         ({"max_heads": 32}, ValueError, "max_heads=32 must leave heads of even size"),
         ({"max_heads": 3}, ValueError, "at the smallest width, 32. Use e.g. `attention_search"),
     ],
@@ -71,6 +85,8 @@ def test_the_lookback_covers_the_largest_trial():
     assert longest_history(split_overrides(None, space)) == 2 * 15
     config = use_attention(PPOConfig().environment("CartPole-v1"), **space)
     assert config.episode_lookback_horizon >= 30
+    dilated = attention_search_space(max_layers=2, max_window=16, max_dilation=8)
+    assert longest_history(split_overrides(None, dilated)) == 15 * (1 + 8)
 
 
 def test_plain_values_may_stand_beside_it():

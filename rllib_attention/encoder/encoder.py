@@ -121,7 +121,7 @@ class AttentionEncoder(TorchModel, Encoder):
             position=attention.position,
             gate=attention.gate,
             gate_bias=attention.gate_bias,
-            dropout=attention.dropout,
+            dropout=attention.dropout_rate(windowed=config.windowed),
         )
         self._obs_shape = tuple(config.observation_space.shape or ())
         self._cache: RolloutCache | None = None

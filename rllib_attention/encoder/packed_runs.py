@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from rllib_attention.nn import PackedLayout
+from rllib_attention.nn.packing import ranges
 
 _CONTEXT, _OUTPUT, _KIND = 1, 2, 3
 _FIRST = 4  # the first token of a run
@@ -163,10 +164,3 @@ def _check_rows(tags: np.ndarray) -> None:
             f"all its transitions: expected whole batches, got rows {row[:8].tolist()}... Use "
             "`use_attention(config, max_seq_len=1)`, which gives each row a window of its own."
         )
-
-
-def ranges(first: np.ndarray, stop: np.ndarray) -> np.ndarray:
-    """Returns `first[i] … stop[i] - 1` for each i, one after another."""
-    length = stop - first
-    start = length.cumsum() - length  # where each range begins in the result
-    return np.arange(length.sum()) + np.repeat(first - start, length)

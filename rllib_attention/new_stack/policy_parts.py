@@ -1,6 +1,7 @@
 """What a policy is made of, taken out of a checkpoint: a module and RLlib's connector pipelines."""
 
 import functools
+import os
 import pickle
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -94,7 +95,7 @@ class PolicyParts:
         return space if self.agent_id is None else space[self.agent_id]
 
 
-def load_parts(path: str | Path, module_id: str | None, agent_id: Any) -> PolicyParts:
+def load_parts(path: str | os.PathLike, module_id: str | None, agent_id: Any) -> PolicyParts:
     """Takes a policy's parts out of a checkpoint of an Algorithm or of an RLModule.
 
     Args:

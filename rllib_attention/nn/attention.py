@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rllib_attention.nn.checks import check_int, check_number
+from rllib_attention.nn.checks import check_int
 from rllib_attention.nn.masks import AttentionMask
 from rllib_attention.nn.positions import NoPosition
 
@@ -21,20 +21,16 @@ class MultiHeadAttention(nn.Module):
         num_heads: Heads H.
         head_size: Size E of one head; scores are divided by √E.
         position: Position scheme, shared by nobody else (it may hold weights).
-        dropout: Probability of dropping a weight α, in training passes only.
 
     Raises:
-        ValueError: If a size is no positive integer, or `dropout` does not lie in [0, 1).
+        ValueError: If a size is no positive integer.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, head_size: int, position: NoPosition, dropout: float = 0.0
-    ):
+    def __init__(self, dim: int, num_heads: int, head_size: int, position: NoPosition):
         super().__init__()
         for name, value in (("dim", dim), ("num_heads", num_heads), ("head_size", head_size)):
             check_int(name, value, 1)
-        check_number("dropout", dropout, 0.0, 1.0)
-        self.num_heads, self.head_size, self.dropout = num_heads, head_size, dropout
+        self.num_heads, self.head_size = num_heads, head_size
         self.position = position
         self.qkv = nn.Linear(dim, 3 * num_heads * head_size, bias=False)
         self.out = nn.Linear(num_heads * head_size, dim, bias=False)
@@ -80,9 +76,7 @@ class MultiHeadAttention(nn.Module):
         rotate = self.position.rotate
         return rotate(query, query_angles), rotate(key, angles), value
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, *, dropout: bool
-    ) -> Tensor:
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
         """C = softmax(s) V through torch's fused kernels.
 
         Args:
@@ -90,17 +84,15 @@ class MultiHeadAttention(nn.Module):
             key: (..., H, K, E).
             value: (..., H, K, E).
             mask: Which query sees which key.
-            dropout: Whether to drop weights with probability `self.dropout`.
 
         Returns:
             (..., H, Q, E).
         """
         query, attn_mask = self._position_mask(query, mask)
-        probability = self.dropout if dropout else 0.0
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, probability)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask)
 
     def weights(self, query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
-        """The weights α themselves, computed step by step; without dropout.
+        """The weights α themselves, computed step by step.
 
         Args:
             query: (..., H, Q, E).

@@ -1,6 +1,7 @@
 """One pre-norm transformer block: x + gate(attention(norm(x))), x + gate(ffn(norm(x)))."""
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.checks import check_int
@@ -51,20 +52,26 @@ class Block(nn.Module):
         self.feed_forward = feed_forward
         self.feed_forward_gate = feed_forward_gate
 
-    def forward(self, x: Tensor, view: View) -> Tensor:
+    def forward(self, x: Tensor, view: View, dropout: float = 0.0) -> Tensor:
         """Runs the block.
 
         Args:
             x: Tokens, (..., D).
             view: Which tokens see which, and which of them are kept.
+            dropout: Probability of dropping a number that a sub-layer hands to its gate. Weights of
+                attention are not dropped: torch would leave its fused kernels.
 
         Returns:
             The kept tokens, (..., D).
         """
         update = view.attend(self.attention, self.attention_norm(x))
-        x = self.attention_gate(view.keep(x), update)
+        x = self.attention_gate(view.keep(x), _drop(update, dropout))
         norm, feed_forward = self.feed_forward_norm, self.feed_forward
         gate = self.feed_forward_gate
         if norm is None or feed_forward is None or gate is None:
             return x
-        return gate(x, feed_forward(norm(x)))
+        return gate(x, _drop(feed_forward(norm(x)), dropout))
+
+
+def _drop(update: Tensor, probability: float) -> Tensor:
+    return F.dropout(update, probability) if probability else update

@@ -54,7 +54,7 @@ class PackedLayout:
         self.shape, self.num_outputs, self.device = (len(first), size), num_outputs, device
         self.first, self.stop, self.stride = first, stop, stride
         self.is_full = not first.any() and bool((stop == size).all())
-        self.position = _ranges(first, stop)  # (N,) position in its row of each token
+        self.position = ranges(first, stop)  # (N,) position in its row of each token
         self.row = np.repeat(np.arange(len(first)), stop - first)
         self._order: np.ndarray | None = None  # of the sorted tokens among unsorted ones
         if stride > 1:
@@ -83,7 +83,7 @@ class PackedLayout:
             return tokens.view(rows, outputs, -1)
         offset = np.arange(rows) * outputs - (self.shape[1] - outputs)
         first = np.maximum(self.first, self.shape[1] - outputs)
-        target = _ranges(offset + first, offset + np.maximum(self.stop, first))
+        target = ranges(offset + first, offset + np.maximum(self.stop, first))
         out = tokens.new_zeros(rows * outputs, tokens.shape[-1])
         return out.index_copy(0, self.send(target), tokens).view(rows, outputs, -1)
 
@@ -102,7 +102,7 @@ class PackedLayout:
         first = np.minimum(np.maximum(self.first, size - outputs - context), self.stop)
         kept = PackedLayout(first, self.stop, size, outputs, self.device, stride)
         end = (self.stop - self.first).cumsum()
-        place = _ranges(end - (self.stop - first), end)
+        place = ranges(end - (self.stop - first), end)
         if kept._order is not None:
             place = place[kept._order]
         if self._order is not None:
@@ -149,7 +149,7 @@ def _check(first: np.ndarray, stop: np.ndarray, size: int, num_outputs: int) -> 
         )
 
 
-def _ranges(first: np.ndarray, stop: np.ndarray) -> np.ndarray:
+def ranges(first: np.ndarray, stop: np.ndarray) -> np.ndarray:
     """Returns `first[i] … stop[i] - 1` for each i, one after another."""
     length = stop - first
     start = length.cumsum() - length  # where each range begins in the result

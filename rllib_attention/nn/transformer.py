@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.block import Block
-from rllib_attention.nn.checks import check_int
+from rllib_attention.nn.checks import check_int, check_number
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import make_gate
 from rllib_attention.nn.kv_cache import KVCache
@@ -38,7 +38,7 @@ class Transformer(nn.Module):
         position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
-        dropout: Probability of dropping an attention weight.
+        dropout: Probability of dropping a number that a sub-layer adds, in training passes.
 
     Raises:
         ValueError: If a size is no integer or too small, `position` or `gate` is unknown, `dropout`
@@ -68,7 +68,8 @@ class Transformer(nn.Module):
             ("ffn_dim", ffn_dim, 0),
         ):
             check_int(name, value, minimum)
-        self.num_layers, self.window = num_layers, window
+        check_number("dropout", dropout, 0.0, 1.0)
+        self.num_layers, self.window, self.dropout = num_layers, window, dropout
         self.strides = [dilation**depth for depth in range(num_layers)]
 
         def build_block() -> Block:
@@ -76,7 +77,7 @@ class Transformer(nn.Module):
                 position, dim=dim, num_heads=num_heads, head_size=head_size, window=window
             )
             return Block(
-                MultiHeadAttention(dim, num_heads, head_size, scheme, dropout),
+                MultiHeadAttention(dim, num_heads, head_size, scheme),
                 make_gate(gate, dim=dim, bias=gate_bias),
                 FeedForward(dim, ffn_dim) if ffn_dim else None,
                 make_gate(gate, dim=dim, bias=gate_bias) if ffn_dim else None,
@@ -107,9 +108,10 @@ class Transformer(nn.Module):
         Returns:
             The output tokens in packed order, to be given to `layout.unpack`.
         """
+        probability = self.dropout if dropout else 0.0
         for block, context, stride in self._layers():
-            view = PackedView(layout, context, stride, self.window, dropout=dropout)
-            tokens, layout = block(tokens, view), view.kept
+            view = PackedView(layout, context, stride, self.window)
+            tokens, layout = block(tokens, view, probability), view.kept
         return self.norm(tokens)
 
     def forward_rows(
@@ -134,14 +136,13 @@ class Transformer(nn.Module):
         Returns:
             (B, T, D).
         """
+        probability = self.dropout if dropout else 0.0
         steps, *needed = self._needed(rows.shape[1], num_outputs)
         if len(steps) < rows.shape[1]:
             rows, valid = rows[:, steps], valid[:, steps]
         for block, stride, kept in zip(self.blocks, self.strides, needed, strict=True):
-            view = RowsView(
-                valid, steps, kept, self.window, stride, dropout=dropout, weights=weights
-            )
-            rows, valid, steps = block(rows, view), view.keep(valid), kept
+            view = RowsView(valid, steps, kept, self.window, stride, weights=weights)
+            rows, valid, steps = block(rows, view, probability), view.keep(valid), kept
         return self.norm(rows)
 
     def prefill(

@@ -37,7 +37,6 @@ class PackedView:
         context: Steps of context before the first output that later layers need.
         next_stride: Stride of the next layer; 1 behind the last one.
         window: Time steps that a query attends to.
-        dropout: Whether this is a training pass.
     """
 
     def __init__(
@@ -46,12 +45,10 @@ class PackedView:
         context: int,
         next_stride: int,
         window: int,
-        *,
-        dropout: bool = False,
     ):
         self.kept, query = layout.trimmed(context, next_stride)
         # Distances count in strides, hence positions too.
-        self.steps, self.dropout = layout.position // layout.stride, dropout
+        self.steps = layout.position // layout.stride
         self._blocked = layout.blocked(window, query)
         is_same = len(query) == len(layout) and layout.stride == next_stride
         self._keep = None if is_same else layout.send(query)
@@ -81,7 +78,7 @@ class PackedView:
     ) -> Tensor:
         blocked = self._blocked
         query, key, value = blocked.split(query), blocked.keys(key), blocked.keys(value)
-        context = attention.attend(query, key, value, blocked.mask, dropout=self.dropout)
+        context = attention.attend(query, key, value, blocked.mask)
         return attention.merge(blocked.merge(context))
 
 
@@ -138,11 +135,7 @@ class RowsView:
         kept: Those of the tokens that later layers need, (Q,).
         window: Time steps that a query attends to.
         stride: Time steps between them.
-        dropout: Whether this is a training pass.
         weights: If a list, the weights α, (B, H, Q, S), are appended to it.
-
-    Raises:
-        ValueError: If weights are asked for in a training pass: dropout is no part of them.
     """
 
     def __init__(
@@ -153,12 +146,9 @@ class RowsView:
         window: int,
         stride: int,
         *,
-        dropout: bool = False,
         weights: list[Tensor] | None = None,
     ):
-        if dropout and weights is not None:
-            raise ValueError("`weights` must be None with `dropout`: α is recorded without it.")
-        self.dropout, self.weights = dropout, weights
+        self.weights = weights
         self._place = np.searchsorted(steps, kept)
         self._positions = steps // stride
         key = torch.from_numpy(steps).to(valid.device)
@@ -172,7 +162,7 @@ class RowsView:
         projected = attention.project_apart(self.keep(x), query_angles, x, angles)
         query, key, value = (y.transpose(1, 2) for y in projected)
         if self.weights is None:
-            context = attention.attend(query, key, value, self._mask, dropout=self.dropout)
+            context = attention.attend(query, key, value, self._mask)
         else:
             self.weights.append(attention.weights(query, key, self._mask))
             context = self.weights[-1] @ value

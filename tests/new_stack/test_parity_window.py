@@ -56,6 +56,18 @@ def test_windows_give_what_the_rollout_gave(stop, name):
         assert window_mismatch(algo.env_runner, module, num_timesteps=60) < PARITY
 
 
+@pytest.mark.parametrize("name", ["dqn", "sac"])
+@pytest.mark.parametrize("max_seq_len", [1, 4])
+def test_dilated_windows_give_what_the_rollout_gave(stop, name, max_seq_len):
+    options = {"dilation": 3, "window": 4, "max_seq_len": max_seq_len, "prev_rewards": 1}
+    algo = stop(build(off_policy(name), **options))
+    for _ in range(2):
+        algo.train()
+    module = algo.learner_group._learner.module["default_policy"]
+    for _ in range(2):
+        assert window_mismatch(algo.env_runner, module, num_timesteps=60) < PARITY
+
+
 def replayed(algo, num_items=64):
     """A batch of replayed transitions, as the learner gets it."""
     learner, n_step = algo.learner_group._learner, algo.config.n_step
@@ -104,10 +116,12 @@ def test_replayed_steps_are_the_true_past(stop, name, max_seq_len):
         assert bool(batch[Columns.TERMINATEDS][row]) == (is_last and is_terminated)
 
 
+# Both have a context of 8 steps.
+@pytest.mark.parametrize("options", [{}, {"window": 3, "dilation": 3}], ids=str)
 @pytest.mark.parametrize("name", ["dqn", "sac"])
-def test_runs_give_what_windows_give(stop, name):
+def test_runs_give_what_windows_give(stop, name, options):
     """Every encoder of the module, on observations and next observations."""
-    algo = stop(build(off_policy(name), prev_actions=1, max_seq_len=4))
+    algo = stop(build(off_policy(name), prev_actions=1, max_seq_len=4, **options))
     for _ in range(2):
         algo.train()
     batch = replayed(algo)

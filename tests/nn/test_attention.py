@@ -64,7 +64,7 @@ def test_attend_is_softmax_of_scaled_scores(window):
     valid = torch.tensor([[True] * 6, [False, False, True, True, True, False]])
     mask = window_mask(valid, 6, window)
     expected = reference(query, key, value, mask.bias == 0)
-    torch.testing.assert_close(attention.attend(query, key, value, mask, dropout=False), expected)
+    torch.testing.assert_close(attention.attend(query, key, value, mask), expected)
     weights = attention.weights(query, key, mask)
     torch.testing.assert_close(weights @ value, expected)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 6))
@@ -109,17 +109,3 @@ def test_recency_takes_slope_times_distance_from_each_score():
             for j in range(max(0, i - 3), i + 1):
                 scores[head, i, j] -= slope * (i - j)
     torch.testing.assert_close(attention.weights(query, key, mask)[0], scores.softmax(-1))
-
-
-def test_dropout_acts_on_weights_when_asked_only():
-    torch.manual_seed(0)
-    attention = MultiHeadAttention(8, 2, 4, NoPosition(), dropout=0.5)
-    value = torch.ones(1, 2, 6, 4)
-    query = key = torch.zeros(1, 2, 6, 4)
-    mask = window_mask(torch.ones(1, 6, dtype=torch.bool), 6, 6)
-    kept = attention.attend(query, key, value, mask, dropout=False)
-    torch.testing.assert_close(kept, torch.ones_like(kept))
-    dropped = attention.attend(query, key, value, mask, dropout=True)
-    # A dropped weight is 0, a kept one doubles: the sums differ, and all four columns alike.
-    assert not torch.allclose(dropped, kept)
-    torch.testing.assert_close(dropped, dropped[..., :1].expand_as(dropped))

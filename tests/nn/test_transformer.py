@@ -216,3 +216,25 @@ def test_wrong_arguments_are_named(fields, message):
     options = {"dim": 8, "num_heads": 2, "head_size": 4, "num_layers": 1, "window": 2}
     with pytest.raises(ValueError, match=re.escape(message)):
         Transformer(**options | fields)
+
+
+@pytest.mark.parametrize("gate", ["residual", "gru"])
+def test_dropout_acts_on_what_both_sub_layers_add(gate):
+    model = build(num_layers=1, window=4, ffn_dim=8, gate=gate, dropout=0.5)
+    [block], added = model.blocks, {}
+    for name in ("attention_gate", "feed_forward_gate"):
+        getattr(block, name).register_forward_hook(
+            lambda _, args, out, name=name: added.setdefault(name, []).append(args[1])
+        )
+    x, valid = ragged_rows(model)
+    real = valid[:, -STEPS:]
+    for dropout in (False, True):
+        packed(model, x, valid, dropout=dropout)
+        model.forward_rows(x, valid, STEPS, dropout=dropout)
+    for whole_packed, whole_rows, packed_part, rows_part in added.values():
+        assert all((whole != 0).all() for whole in (whole_packed, whole_rows[real]))
+        for part in (packed_part, rows_part[real]):
+            assert 0.4 < (part == 0).float().mean() < 0.6
+    whole, _, part, _ = added["attention_gate"]
+    kept = part != 0  # kept numbers are scaled up, so that the mean stays
+    torch.testing.assert_close(part[kept], 2 * whole[kept])

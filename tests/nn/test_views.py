@@ -103,12 +103,6 @@ def test_rows_view(weights, stride, steps):
         assert [w.shape for w in recorded] == [(len(SPANS), HEADS, len(steps), SIZE)]
 
 
-def test_recorded_weights_are_without_dropout():
-    _, valid = rows()
-    with pytest.raises(ValueError, match="`weights` must be None with `dropout`"):
-        RowsView(valid, np.arange(SIZE), np.arange(5, SIZE), WINDOW, 1, dropout=True, weights=[])
-
-
 class Recorder:
     """Stands for a KV cache and remembers what it is given."""
 

@@ -54,7 +54,7 @@ def assert_parity(worker, num_samples: int = 2, policy_id: str = "default_policy
 
 def model(obs_space=VECTOR, *, name="model", model_config=None, **options) -> AttentionModelV2:
     config = ppo_config(max_seq_len=8).model | (model_config or {})
-    options = {"dim": 16, "num_heads": 2, "window": 4} | options
+    options = {"dim": 16, "num_heads": 2, "window": 4, "dropout": 0.0} | options
     return AttentionModelV2(obs_space, ACTION_SPACES["discrete"], 3, config, name, **options)
 
 
@@ -73,6 +73,8 @@ def model(obs_space=VECTOR, *, name="model", model_config=None, **options) -> At
         {"num_layers": 2, "prev_actions": 3, "prev_rewards": 1, "max_seq_len": 3},
         {"num_layers": 1, "window": 40, "max_seq_len": 37},
         {"num_layers": 2, "prev_rewards": 2, "model": {"vf_share_layers": True}},
+        {"num_layers": 2, "dilation": 3, "prev_actions": 1},
+        {"num_layers": 3, "window": 3, "dilation": 4, "position": "relative", "gate": "gru"},
     ],
     ids=str,
 )

@@ -21,7 +21,7 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import EpisodeType
 
-from rllib_attention.encoder.packed_runs import MAX_ROWS, ranges, stream_tags, window_tags
+from rllib_attention.encoder.packed_runs import MAX_ROWS, stream_tags, window_tags
 from rllib_attention.encoder.packed_window import pack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.new_stack.connectors.attention_module import (
@@ -37,6 +37,7 @@ from rllib_attention.new_stack.connectors.batch_items import (
 )
 from rllib_attention.new_stack.connectors.step_inputs import fragment_inputs
 from rllib_attention.new_stack.replay_buffers.sampled_runs import RunSteps, SampledRuns
+from rllib_attention.nn.packing import ranges
 
 
 class AddWindowsToTrainBatch(ConnectorV2):

@@ -21,6 +21,15 @@ from ray.rllib.utils.replay_buffers import (
 )
 from ray.rllib.utils.typing import AgentID, ModuleID
 
+from rllib_attention.compat import (
+    num_stored_steps,
+    position_of_leaf,
+    restore_sample_indices,
+    sample_indices,
+    segment_trees,
+    set_last_sampled,
+    update_sample_metrics,
+)
 from rllib_attention.new_stack.replay_buffers.lookback import (
     count_from_stored_start,
     without_agent_lookbacks,
@@ -190,7 +199,7 @@ class _RunsMixin(_Base):
             self._remember(drawn, module_id)
             metrics.count(drawn, module_id)
         self.sampled_timesteps += size
-        self._update_sample_metrics(**metrics.as_dict())
+        update_sample_metrics(self, metrics.as_dict())
         return sampled
 
     def _draw_runs(
@@ -225,7 +234,7 @@ class _RunsMixin(_Base):
         """Draws one transition by RLlib's rule: its episode, step, and how many steps it spans."""
         for _ in range(_MAX_DRAWS):
             index, *agent_id, start = self._draw_index(module_id)
-            place = index - self._num_episodes_evicted, (agent_id or [None])[0]
+            place = index - self.get_num_episodes_evicted(), (agent_id or [None])[0]
             n = n_step if isinstance(n_step, int) else int(self.rng.integers(*n_step))
             if start + n <= len(timeline.episode(place)):
                 return place, start, n
@@ -274,7 +283,8 @@ class _RunsMixin(_Base):
 
     def _draw_index(self, module_id: ModuleID) -> tuple:
         """Returns (episode, step), or (episode, agent, step)."""
-        return self._indices[self.rng.integers(len(self._indices))]
+        indices = sample_indices(self)
+        return indices[self.rng.integers(len(indices))]
 
     def _check_options(self, **options: Any) -> None:
         for name, value in options.items():
@@ -288,7 +298,7 @@ class _RunsMixin(_Base):
         pass
 
     def _stored(self, episode_id: str) -> Any:
-        return self.episodes[self.episode_id_to_index[episode_id] - self._num_episodes_evicted]
+        return self.episodes[self.episode_id_to_index[episode_id] - self.get_num_episodes_evicted()]
 
     def _strip(self, episode: Episode, num_evictable: int) -> Episode:
         """Drops the lookback of a chunk that will be appended to its stored earlier part.
@@ -298,7 +308,7 @@ class _RunsMixin(_Base):
         index = self.episode_id_to_index.get(episode.id_)
         # The earlier part may be gone by the time that RLlib adds this chunk. Then the chunk
         # becomes an episode of its own, and its lookback is the only past that it has.
-        if index is None or index - self._num_episodes_evicted < num_evictable:
+        if index is None or index - self.get_num_episodes_evicted() < num_evictable:
             return episode
         return self._strip_appended(episode)
 
@@ -307,7 +317,7 @@ class _RunsMixin(_Base):
 
     def _num_evictable(self, num_new_steps: int) -> int:
         """Returns how many of the oldest episodes may be evicted when this many steps are added."""
-        excess = self._num_timesteps + num_new_steps - self.capacity
+        excess = num_stored_steps(self) + num_new_steps - self.capacity
         for count, episode in enumerate(self.episodes):
             if excess <= 0:
                 return count
@@ -333,7 +343,7 @@ class _PrioritizedMixin(_RunsMixin):
         # Not made in `__init__`, which an upgraded buffer has behind it.
         by_module: dict = self.__dict__.setdefault("_leaves", {})
         leaves = by_module.setdefault(module_id, Leaves())
-        leaves.update(self._indices_of(module_id), self._num_episodes_evicted)
+        leaves.update(self._indices_of(module_id), self.get_num_episodes_evicted())
         return leaves
 
     def _weights(
@@ -347,7 +357,7 @@ class _PrioritizedMixin(_RunsMixin):
         place, start, n_step = first
         place, start = timeline.back(place, start, count - 1, n_step)
         around = timeline.walk(place, start, 3 * count - 2, n_step)
-        leaves = self._leaves_of(module_id).of(around, self._num_episodes_evicted)
+        leaves = self._leaves_of(module_id).of(around, self.get_num_episodes_evicted())
         sums, lowest = self._trees(module_id)
         return run_weights(leaves, count, sums, lowest.min(), beta)
 
@@ -357,17 +367,17 @@ class _PrioritizedMixin(_RunsMixin):
         return self._indices_of(module_id)[self._sample_index(module_id)[leaf]][:-1]
 
     def _trees(self, module_id: ModuleID) -> tuple[Any, Any]:
-        return self._sum_segment, self._min_segment
+        return segment_trees(self)
 
     def _indices_of(self, module_id: ModuleID) -> list[tuple]:
-        return self._indices
+        return sample_indices(self)
 
     def _sample_index(self, module_id: ModuleID) -> dict[int, int]:
-        return self._tree_idx_to_sample_idx
+        return position_of_leaf(self)
 
     def _remember(self, runs: list[Run], module_id: ModuleID) -> None:
-        leaves = self._leaves_of(module_id).of(runs, self._num_episodes_evicted)
-        self._last_sampled_indices = leaves  # type: ignore[misc]
+        leaves = self._leaves_of(module_id).of(runs, self.get_num_episodes_evicted())
+        set_last_sampled(self, leaves)
 
 
 class _MultiAgentMixin(_RunsMixin):
@@ -410,13 +420,13 @@ class _MultiAgentMixin(_RunsMixin):
             )
 
     def _sampled_modules(self) -> Iterable[ModuleID]:
-        return set(self._module_to_indices)
+        return set(self.get_module_ids())
 
     def _timeline(self, module_id: ModuleID) -> Timeline:
         return AgentTimeline(self.episodes, module_id)
 
     def _draw_index(self, module_id: ModuleID) -> tuple:
-        indices = self._module_to_indices[module_id]
+        indices = sample_indices(self, module_id)
         return indices[self.rng.integers(len(indices))]
 
     def _remember(self, runs: list[Run], module_id: ModuleID) -> None:
@@ -494,25 +504,21 @@ class HistoryMultiAgentPrioritizedEpisodeReplayBuffer(
             state: The state of this buffer or of RLlib's.
         """
         super().set_state(state)
-        # Not part of RLlib's state, but the first eviction after a restore looks into it.
-        self._sample_idx_to_tree_idx = {
-            sample_index: tree_index
-            for tree_index, sample_index in self._tree_idx_to_sample_idx.items()
-        }
+        restore_sample_indices(self)
 
     def _draw_index(self, module_id: ModuleID) -> tuple:
         return _PrioritizedMixin._draw_index(self, module_id)
 
     def _trees(self, module_id: ModuleID) -> tuple[Any, Any]:
-        return self._module_to_sum_segment[module_id], self._module_to_min_segment[module_id]
+        return segment_trees(self, module_id)
 
     def _indices_of(self, module_id: ModuleID) -> list[tuple]:
-        return self._module_to_indices[module_id]
+        return sample_indices(self, module_id)
 
     def _sample_index(self, module_id: ModuleID) -> dict[int, int]:
-        return self._module_to_tree_idx_to_sample_idx[module_id]
+        return position_of_leaf(self, module_id)
 
     def _remember(self, runs: list[Run], module_id: ModuleID) -> None:
         _MultiAgentMixin._remember(self, runs, module_id)
-        leaves = self._leaves_of(module_id).of(runs, self._num_episodes_evicted)
-        self._module_to_last_sampled_indices[module_id] = leaves
+        leaves = self._leaves_of(module_id).of(runs, self.get_num_episodes_evicted())
+        set_last_sampled(self, leaves, module_id)

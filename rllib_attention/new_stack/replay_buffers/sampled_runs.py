@@ -19,8 +19,8 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.env.utils.infinite_lookback_buffer import InfiniteLookbackBuffer
 from ray.rllib.utils.spaces.space_utils import batch
 
-from rllib_attention.encoder.packed_runs import ranges
 from rllib_attention.new_stack.replay_buffers.timeline import Run
+from rllib_attention.nn.packing import ranges
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,20 @@ A quarter of each iteration's rows is not trained on. After each epoch both part
 - `entropy` of the policy.
 
 Beside them the mean gradient norm by part of the model, before clipping.
+
+`python -m tests.benchmarks.learning.diagnostics --task higher_lower_easy --model lstm` prints a
+table of them.
 """
 
+import argparse
+import json
 import math
 from collections import defaultdict
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import ray
 import torch
 import tree
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
@@ -23,6 +31,9 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.evaluation.postprocessing import Postprocessing
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.torch_utils import explained_variance
+
+from tests.benchmarks.learning.models import make_config
+from tests.benchmarks.learning.tasks import TASKS
 
 HELD_OUT = 0.25
 PARTS = ("tokenizer", "memory", "pi", "vf")
@@ -122,6 +133,52 @@ def part_of(name: str) -> str:
     return "tokenizer" if "tokenizer" in name else "memory"
 
 
+def table(records: Sequence[dict[str, Any]]) -> str:
+    """Returns the means over iterations, after each epoch, as Markdown.
+
+    Args:
+        records: Of a `DiagnosticLearner`.
+    """
+    epochs = len(records[0]["epochs"])
+    lines = [
+        f"| rows | figure | {' | '.join(f'epoch {i}' for i in range(epochs))} |",
+        f"|---|---|{'---|' * epochs}",
+    ]
+    for part in ("trained", "held out"):
+        for figure in ("surrogate", "kl", "entropy", "explained"):
+            values = [[epoch[part][figure] for epoch in r["epochs"]] for r in records]
+            cells = " | ".join(f"{value:.4f}" for value in np.mean(values, axis=0))
+            lines.append(f"| {part} | {figure} | {cells} |")
+    norms = {part: np.mean([r["gradients"][part] for r in records]) for part in PARTS}
+    return "\n".join([*lines, "", f"gradients: { ({k: round(v, 3) for k, v in norms.items()}) }"])
+
+
+def main(arguments: Iterable[str] | None = None) -> None:
+    """Trains some iterations and prints the table.
+
+    Args:
+        arguments: The command line; None for the process's own.
+    """
+    parser = argparse.ArgumentParser(prog="python -m tests.benchmarks.learning.diagnostics")
+    parser.add_argument("--task", choices=list(TASKS), default="higher_lower_easy")
+    parser.add_argument("--model", choices=("attention", "lstm"), default="attention")
+    parser.add_argument("--iterations", type=int, default=10)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--fields", type=json.loads, default={}, help="AttentionConfig, as JSON")
+    args = parser.parse_args(None if arguments is None else list(arguments))
+    ray.init(include_dashboard=False, log_to_driver=False, ignore_reinit_error=True)
+    training = {"learner_class": DiagnosticLearner}
+    algo = make_config(args.task, args.model, args.seed, args.fields, training).build_algo()
+    for _ in range(args.iterations):
+        algo.train()
+    print(table(algo.learner_group._learner.records))
+    algo.stop()
+
+
 def _rows(batch: SampleBatch, rows: slice) -> SampleBatch:
     columns = tree.map_structure(lambda column: column[rows], dict(batch))
     return SampleBatch(columns, _zero_padded=batch.zero_padded)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,7 +9,7 @@ import torch
 
 from tests.benchmarks.learning import run as run_module
 from tests.benchmarks.learning.__main__ import parse_args, runs_of
-from tests.benchmarks.learning.diagnostics import DiagnosticLearner, evaluate
+from tests.benchmarks.learning.diagnostics import DiagnosticLearner, evaluate, table
 from tests.benchmarks.learning.models import MODELS, make_config
 from tests.benchmarks.learning.run import Run, execute
 from tests.benchmarks.learning.tasks import TASKS
@@ -82,10 +82,14 @@ def test_diagnostics_hold_rows_out(model: str) -> None:
             assert part["surrogate"] == pytest.approx(0.0, abs=1e-4)
         assert all(epoch["trained"]["kl"] > 0.0 for epoch in rest)
         assert set(record["gradients"]) == {"tokenizer", "memory", "pi", "vf"}
-        module, held_out = learner.module["default_policy"].unwrapped(), learner._held_out
-        before = evaluate(module, held_out)
+        assert "| held out | kl | " in table(learner.records)
+        module, rows = learner.module["default_policy"].unwrapped(), learner._held_out
+        before = evaluate(module, rows)
         with torch.no_grad():
-            module.vf.net.mlp[0].bias += 1.0  # as an optimiser that saw these rows would not
-        assert evaluate(module, held_out)["kl"] == before["kl"]
+            module.vf.net.mlp[0].weight.zero_()
+        after = evaluate(module, rows)
+        # A constant value explains nothing, and says nothing about the policy.
+        assert after["explained"] == pytest.approx(0.0, abs=0.01)
+        assert (after["kl"], after["entropy"]) == (before["kl"], before["entropy"])
     finally:
         algo.stop()
