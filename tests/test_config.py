@@ -1,15 +1,18 @@
 """AttentionConfig: its fields, what follows from them, and every way in and out."""
 
+import ast
 import copy
 import dataclasses
 import inspect
 import json
 import pickle
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import rllib_attention
 from rllib_attention.config import AttentionConfig
 
 FIELDS = [field.name for field in dataclasses.fields(AttentionConfig)]
@@ -240,6 +243,16 @@ def test_the_constructor_looks_like_a_dataclass():
     assert list(parameters) == FIELDS
     assert {p.kind for p in parameters.values()} == {inspect.Parameter.KEYWORD_ONLY}
     assert parameters["window"].default == 32
+
+
+def test_every_field_is_read_outside_of_its_checks():
+    """Here, `head_dim` becomes `head_size`."""
+    read = set()
+    for path in Path(rllib_attention.__file__).parent.rglob("*.py"):
+        if path.name not in ("config_checks.py", "rllib_keys.py"):
+            nodes = ast.walk(ast.parse(path.read_text()))
+            read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+    assert set(FIELDS) <= read
 
 
 def test_dropout_left_out_acts_on_chunks_only():

@@ -7,6 +7,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 
 from rllib_attention import use_attention
+from rllib_attention.old_stack.model import AttentionModelV2
 from tests.refusal import refuses
 
 STACKS = {"new": True, "old": False}
@@ -27,7 +28,7 @@ def test_each_stack_gets_its_own_model(config):
         assert config.model_config["attention"]["window"] == 9
         assert config.model.get("custom_model") == before
     else:
-        assert config.model["custom_model"] == "attention"
+        assert config.model["custom_model"] is AttentionModelV2
         assert config.model["custom_model_config"]["window"] == 9
         assert config._rl_module_spec is None
 

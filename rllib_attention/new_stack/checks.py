@@ -1,6 +1,6 @@
 """What `use_attention` refuses before it sets anything."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
@@ -17,6 +17,7 @@ from rllib_attention.new_stack.module_specs import (
 )
 from rllib_attention.new_stack.plan import AttentionPlan
 from rllib_attention.new_stack.settings_checks import check_settings
+from rllib_attention.rllib_keys import KNOWN
 from rllib_attention.search_space import SearchSpace, longest_history
 
 _RLLIB_LOOKBACK = AlgorithmConfig().episode_lookback_horizon
@@ -71,12 +72,13 @@ def check_config(
 
     Raises:
         ValueError: If the config is frozen or of another stack or framework, uses attention
-            already, or asks for an LSTM.
+            already, or asks for an LSTM or for options of RLlib's own attention.
     """
     _check_changeable(config)
     wanted = known_modules(config) if module_ids is None else module_ids
     _check_first_use(config, space, wanted)
     model_configs = {module_id: model_config_of(config, module_id) for module_id in wanted}
+    _check_old_keys(model_configs)
     for key in ("use_lstm", "use_attention"):
         asking = [mid for mid, model_config in model_configs.items() if model_config.get(key)]
         if asking:
@@ -133,6 +135,18 @@ def _check_first_use(config: AlgorithmConfig, space: SearchSpace, wanted: Iterab
             "all modules with search spaces: `use_attention(config, module_ids=[...], "
             "window=tune.grid_search([16, 64]))`."
         )
+
+
+def _check_old_keys(model_configs: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises for options of RLlib's old attention, which nothing reads on the new stack."""
+    for module_id, model_config in model_configs.items():
+        given = {key: value for key, value in model_config.items() if key in KNOWN}
+        if given:
+            raise ValueError(
+                f"Nothing reads {sorted(given)} in the `model_config` of module {module_id!r} on "
+                "RLlib's new API stack. Use `use_attention(config, "
+                f"AttentionConfig.from_rllib({given}))`, and leave them out of `model_config`."
+            )
 
 
 def _asks_for_other_encoder(key: str, asking: list[str], others: list[str]) -> str:

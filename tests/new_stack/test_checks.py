@@ -153,6 +153,22 @@ def test_beside_a_module_with_an_lstm():
     assert list(module_options(config)) == ["p0"]
 
 
+@pytest.mark.parametrize("place", ["model_config", "spec"])
+def test_options_of_rllibs_own_attention(place):
+    """RLlib's new stack takes them without a word, and reads none of them."""
+    model_config = {"attention_dim": 32, "fcnet_hiddens": [8]}
+    spec = RLModuleSpec(model_config=model_config)
+    given = {"model_config": model_config} if place == "model_config" else {"rl_module_spec": spec}
+    config = PPOConfig().rl_module(**given)
+    message = (
+        "Nothing reads ['attention_dim'] in the `model_config` of module 'default_policy' on "
+        "RLlib's new API stack. Use `use_attention(config, AttentionConfig.from_rllib("
+        "{'attention_dim': 32}))`"
+    )
+    with refuses(config, ValueError, message):
+        use_attention(config)
+
+
 def test_lookback_too_small():
     config = PPOConfig().env_runners(episode_lookback_horizon=5)
     message = (
