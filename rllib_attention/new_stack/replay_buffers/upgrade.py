@@ -14,6 +14,8 @@ from rllib_attention.new_stack.replay_buffers.buffers import (
     HistoryMultiAgentEpisodeReplayBuffer,
     HistoryMultiAgentPrioritizedEpisodeReplayBuffer,
     HistoryPrioritizedEpisodeReplayBuffer,
+)
+from rllib_attention.new_stack.replay_buffers.runs_mixin import (
     RunLen,
     check_history_len,
     check_run_len,
