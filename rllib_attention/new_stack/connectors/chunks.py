@@ -35,7 +35,7 @@ from rllib_attention.new_stack.connectors.batch_items import (
     replace_batch_items,
     run_pieces,
 )
-from rllib_attention.new_stack.connectors.step_inputs import training_inputs, stretches
+from rllib_attention.new_stack.connectors.step_inputs import stretches, training_inputs
 
 
 class AddContextToTrainBatch(ConnectorV2):
