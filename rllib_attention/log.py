@@ -5,13 +5,17 @@ does this package, in Ray's format. `logging.getLogger("rllib_attention").setLev
 """
 
 import logging
+import sys
 
 _ROOT = "rllib_attention"
 _FORMAT = "%(asctime)s\t%(levelname)s %(filename)s:%(lineno)s -- %(message)s"
 
 
-class FallbackHandler(logging.StreamHandler):
-    """Writes to stderr, but only where the user's own logging has no handler to do so."""
+class FallbackHandler(logging.Handler):
+    """Writes to stderr, but only where the user's own logging has no handler to do so.
+
+    To what `sys.stderr` is at that moment: Ray's workers and notebooks replace it.
+    """
 
     def emit(self, record: logging.LogRecord) -> None:
         """Writes a record.
@@ -20,7 +24,7 @@ class FallbackHandler(logging.StreamHandler):
             record: What was logged.
         """
         if not logging.getLogger().handlers:
-            super().emit(record)
+            print(self.format(record), file=sys.stderr, flush=True)
 
 
 def get_logger(name: str) -> logging.Logger:

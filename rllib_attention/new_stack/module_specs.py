@@ -141,7 +141,7 @@ def with_attention(
     if module_ids is None and not isinstance(given, MultiRLModuleSpec):
         return _with_catalog(config, DEFAULT_MODULE_ID, own)
     # RLlib looks for all modules in a multi spec, also for those that it describes by default.
-    specs = {mid: copy.deepcopy(spec_of(config, mid)) for mid in known_modules(config)}
+    specs = {mid: _kept(config, mid) for mid in known_modules(config)}
     for module_id in known_modules(config) if module_ids is None else sorted(module_ids):
         specs[module_id] = _with_catalog(config, module_id, own)
     # Not `dataclasses.replace`: a deprecated field of the class refuses it.
@@ -149,6 +149,18 @@ def with_attention(
     result = copy.copy(multi or MultiRLModuleSpec(rl_module_specs={}))
     result.rl_module_specs = specs
     return result
+
+
+def _kept(config: AlgorithmConfig, module_id: str) -> RLModuleSpec:
+    """Returns a copy of a spec, with the `max_seq_len` that its module (an LSTM, say) has now.
+
+    That of all modules may be set for those with attention.
+    """
+    spec = copy.deepcopy(spec_of(config, module_id))
+    if MAX_SEQ_LEN in (model_config := model_config_of(config, module_id)):
+        own = as_dict(spec.model_config) | {MAX_SEQ_LEN: model_config[MAX_SEQ_LEN]}
+        spec = dataclasses.replace(spec, model_config=own)
+    return spec
 
 
 def _with_catalog(config: AlgorithmConfig, module_id: str, own: dict[str, Any]) -> RLModuleSpec:

@@ -1,6 +1,7 @@
 """Module specs: which modules there are, what becomes of the user's specs, and what is refused."""
 
 import pytest
+from ray import tune
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
 from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPPOTorchRLModule
@@ -15,6 +16,7 @@ from rllib_attention.encoder.catalog import attention_catalog
 from rllib_attention.new_stack.module_specs import (
     has_many_modules,
     known_modules,
+    model_config_of,
     module_options,
 )
 from tests.harness import DISCRETE, VECTOR
@@ -70,6 +72,24 @@ def test_a_single_spec_stays_with_the_other_modules():
     }
     assert "attention" not in specs["p1"].model_config
     assert specs["p1"].catalog_class is None
+
+
+@pytest.mark.parametrize("given", [{"max_seq_len": 12}, DefaultModelConfig(max_seq_len=12)])
+def test_other_modules_keep_their_chunk_length(given):
+    """In a sweep, that of all modules becomes attention's; beside it there may be an LSTM."""
+    config = two_modules().rl_module(
+        model_config=given,
+        rl_module_spec=MultiRLModuleSpec(
+            rl_module_specs={
+                "p0": RLModuleSpec(model_config={"max_seq_len": 32}),
+                "p1": RLModuleSpec(model_config={"use_lstm": True}),
+            }
+        ),
+    )
+    use_attention(config, module_ids=["p0"], window=tune.choice([4, 8]))
+    assert model_config_of(config, "p0")["max_seq_len"] == 32
+    assert model_config_of(config, "p1")["max_seq_len"] == 12
+    assert model_config_of(config, "p1")["use_lstm"]
 
 
 def test_the_users_objects_stay_as_they_were():

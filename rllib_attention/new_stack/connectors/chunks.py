@@ -35,7 +35,7 @@ from rllib_attention.new_stack.connectors.batch_items import (
     replace_batch_items,
     run_pieces,
 )
-from rllib_attention.new_stack.connectors.step_inputs import fragment_inputs, stretches
+from rllib_attention.new_stack.connectors.step_inputs import stretches, training_inputs
 
 
 class AddContextToTrainBatch(ConnectorV2):
@@ -124,7 +124,7 @@ def chunk_contexts(episode: SingleAgentEpisode, module: AttentionModule) -> Chun
         The contexts of R chunks.
     """
     num_steps, size, context = len(episode), module.max_seq_len, module.attention.context_len
-    inputs = fragment_inputs(episode, module, num_steps)
+    inputs = training_inputs(episode, module, num_steps)
     first = np.arange(0, num_steps, size)  # of each chunk
     num_past = inputs.num_past
     inputs = inputs.padded(context, len(first) * size - num_steps)

@@ -72,6 +72,32 @@ def fragment_inputs(
     return StepInputs(obs, rows, len(carried["obs"]))
 
 
+def training_inputs(
+    episode: SingleAgentEpisode, module: AttentionModule, num_steps: int
+) -> StepInputs:
+    """Returns `fragment_inputs` for training, where the past must be complete.
+
+    Args:
+        episode: The fragment.
+        module: The module that acts in it.
+        num_steps: Steps T.
+
+    Raises:
+        ValueError: If the fragment holds less of its past than the module saw when it acted.
+    """
+    inputs = fragment_inputs(episode, module, num_steps)
+    needed = min(module.attention.context_len, episode.t_started)
+    if inputs.num_past < needed:
+        raise ValueError(
+            f"A fragment that starts at step {episode.t_started} of its episode must hold the "
+            f"{needed} steps before it to be trained on, since attention saw them, got "
+            f"{inputs.num_past}. Use `config.env_runners(episode_lookback_horizon="
+            f"{module.attention.history_len})`; in an algorithm of your own, sample from one of "
+            "RLlib's episode replay buffers in `self.local_replay_buffer`."
+        )
+    return inputs
+
+
 def newest_row(episode: SingleAgentEpisode, prev: PrevInputs) -> np.ndarray | None:
     """Returns the row (A,) of the newest observation of a running episode, None without inputs."""
     if not prev.size:

@@ -35,7 +35,7 @@ from rllib_attention.new_stack.connectors.batch_items import (
     replace_batch_items,
     run_pieces,
 )
-from rllib_attention.new_stack.connectors.step_inputs import fragment_inputs
+from rllib_attention.new_stack.connectors.step_inputs import training_inputs
 from rllib_attention.new_stack.replay_buffers.sampled_runs import RunSteps, SampledRuns
 from rllib_attention.nn.packing import ranges
 
@@ -204,7 +204,7 @@ def fragment_windows(
         Windows of `obs` and `next_obs`, (T, C + 1, P) each.
     """
     # One step more than the fragment has actions: the last observation.
-    inputs = fragment_inputs(episode, module, len(episode) + 1)
+    inputs = training_inputs(episode, module, len(episode) + 1)
     prev = module.prev_inputs.stack(inputs.rows) if module.prev_inputs.size else inputs.rows
     at = inputs.num_past + np.arange(len(episode))
     start, context = np.zeros_like(at), module.attention.context_len

@@ -1,5 +1,6 @@
 """Inputs taken out of episodes, against the episode's own lists."""
 
+import re
 import types
 
 import gymnasium as gym
@@ -16,6 +17,7 @@ from rllib_attention.new_stack.connectors.step_inputs import (
     fragment_inputs,
     newest_row,
     stretches,
+    training_inputs,
 )
 
 ACTIONS = gym.spaces.Discrete(5)
@@ -103,6 +105,21 @@ def test_a_carried_context_is_that_of_its_own_fragment_only():
     wrong = {"stop": 12, "obs": np.full((6, 2), 9.0), "rows": np.zeros((9, 2))}
     episode.custom_data[CARRIED_CONTEXT] = wrong
     assert fragment_inputs(episode, known, 5).num_past == 2
+
+
+@pytest.mark.parametrize(("start", "needed"), [(0, 0), (4, 4), (20, 6)])
+def test_training_needs_the_past_that_was_seen(start, needed):
+    """Less would be another function than the one that acted, without a word."""
+    known = module()
+    assert training_inputs(fragment(start, start + 3, needed), known, 3).num_past == needed
+    if needed:
+        message = (
+            f"A fragment that starts at step {start} of its episode must hold the {needed} steps "
+            f"before it to be trained on, since attention saw them, got {needed - 1}. Use "
+            "`config.env_runners(episode_lookback_horizon=9)`"
+        )
+        with pytest.raises(ValueError, match=re.escape(message)):
+            training_inputs(fragment(start, start + 3, needed - 1), known, 3)
 
 
 @pytest.mark.parametrize(("start", "stop", "lookback"), [(0, 0, 0), (0, 3, 0), (8, 8, 4)])
