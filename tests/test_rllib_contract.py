@@ -37,6 +37,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.models.catalog import MODEL_DEFAULTS, ModelCatalog
@@ -524,48 +525,84 @@ def test_offline_chunks_are_as_long_as_the_configs_own_max_seq_len():
 # Replay buffers
 
 
-def test_uniform_samples_say_where_they_come_from():
-    buffer = EpisodeReplayBuffer(capacity=100)
-    buffer.add(episode(8, first=5, id_="a"))
-    for sampled in buffer.sample(num_items=20, n_step=1, sample_episodes=True):
-        assert sampled.id_ == "a"
-        obs = sampled.get_observations(0)[0]
-        assert obs == 5 + sampled.t_started, "t_started of a transition: index in what is stored"
-        assert not sampled.observations.lookback, "Samples come without their past."
-    for sampled in buffer.sample(
-        num_items=20, batch_length_T=3, n_step=1, sample_episodes=True, lookback=2
-    ):
-        assert sampled.get_observations(0)[0] == sampled.t_started, (
-            "t_started of a sequence: the time step in the real episode"
-        )
-
-
-def test_uniform_n_step_samples_lose_the_end_of_an_episode():
-    buffer = EpisodeReplayBuffer(capacity=100)
-    buffer.add(episode(4, id_="a"))
-    ends = [
-        sampled
-        for sampled in buffer.sample(num_items=50, n_step=3, sample_episodes=True)
-        if sampled.get_observations(-1)[0] == 4
-    ]
-    assert not all(sampled.is_terminated for sampled in ends), (
-        "RLlib's uniform buffer is right now: n_step > 1 need no longer be refused."
+@pytest.mark.parametrize("buffer_class", BUFFERS[:2], ids=lambda cls: cls.__name__)
+def test_indices_are_in_order_of_arrival_and_lose_what_is_evicted(buffer_class):
+    buffer = buffer_class(capacity=8)
+    for first in (0, 100, 200):
+        buffer.add(episode(4, first=first, id_=str(first)))
+    found = [tuple(index[:2]) for index in buffer._indices]
+    assert found == [(number, step) for number in (1, 2) for step in range(4)], (
+        "replay_buffers/priorities.py follows additions at the end and evictions at the start; "
+        "episodes count from the first ever stored, steps from the start of what is stored."
     )
 
 
-def test_prioritized_samples_are_known_until_priorities_are_updated():
-    buffer = PrioritizedEpisodeReplayBuffer(capacity=8)
-    for first in (0, 100, 200):
-        buffer.add(episode(4, first=first, id_=str(first)))
-    sampled = buffer.sample(num_items=10, n_step=1, beta=0.4, sample_episodes=True)
-    assert len(buffer._last_sampled_indices) == len(sampled)
-    for one, tree_index in zip(sampled, buffer._last_sampled_indices, strict=True):
-        index, start, _ = buffer._indices[buffer._tree_idx_to_sample_idx[tree_index]]
-        stored = buffer.episodes[index - buffer._num_episodes_evicted]
-        assert stored.get_observations(start)[0] == one.get_observations(0)[0]
-        assert one.id_ not in buffer.episode_id_to_index, "samples have new ids"
-    buffer.update_priorities(np.ones(len(sampled)))
-    assert not buffer._last_sampled_indices
+def test_multi_agent_indices_are_kept_for_each_module():
+    buffer = MultiAgentPrioritizedEpisodeReplayBuffer(capacity=20)
+    buffer.add(
+        MultiAgentEpisode(
+            observations=[{"a": 0, "b": 5}, {"a": 1}, {"a": 2, "b": 6}],
+            actions=[{"a": 0, "b": 0}, {"a": 0}],
+            rewards=[{"a": 0.0, "b": 0.0}, {"a": 0.0}],
+            terminateds={"__all__": True, "a": True, "b": True},
+            agent_module_ids={"a": "m", "b": "n"},
+            len_lookback_buffer=0,
+        )
+    )
+    found = {
+        key: [index[:3] for index in value] for key, value in buffer._module_to_indices.items()
+    }
+    assert found == {"m": [(0, "a", 0), (0, "a", 1)], "n": [(0, "b", 0)]}
+    assert set(buffer.get_module_ids()) == {"m", "n"}
+    for module_id, indices in found.items():
+        positions = buffer._module_to_tree_idx_to_sample_idx[module_id]
+        assert [positions[index[-1]] for index in indices] == list(range(len(indices)))
+        assert buffer._module_to_sum_segment[module_id].sum() > 0
+        assert buffer._module_to_min_segment[module_id].min() > 0
+    assert not buffer._module_to_last_sampled_indices["m"]
+
+
+def test_priorities_are_leaves_of_trees_and_updated_for_the_last_sample():
+    buffer = PrioritizedEpisodeReplayBuffer(capacity=8, alpha=0.5)
+    buffer.add(episode(4, id_="a"))
+    leaves = [index[-1] for index in buffer._indices]
+    assert [buffer._tree_idx_to_sample_idx[leaf] for leaf in leaves] == [0, 1, 2, 3]
+    buffer._last_sampled_indices = [leaves[2], leaves[0]]
+    buffer.update_priorities(np.array([4.0, 9.0]))
+    sums, lowest = buffer._sum_segment, buffer._min_segment
+    assert [sums.value[sums.capacity + leaf] for leaf in leaves] == [3.0, 1.0, 2.0, 1.0], (
+        "Priorities come in the order of `_last_sampled_indices`; leaves hold them to the power α."
+    )
+    assert (sums.sum(), lowest.min()) == (7.0, 1.0)
+    assert sums.find_prefixsum_idx(
+        0.5 + sum(sums.value[sums.capacity + i] for i in range(leaves[2]))
+    )
+    assert not buffer._last_sampled_indices, "An update is for one sample."
+
+
+def test_sequences_are_chunks_with_their_lookback_each_counted_one_step_longer():
+    buffer = EpisodeReplayBuffer(capacity=100)
+    buffer.add(episode(40, id_="a"))
+    sampled = buffer.sample(
+        num_items=5 * (3 + 1), batch_length_T=3, n_step=1, sample_episodes=True, lookback=2
+    )
+    assert len(sampled) >= 5, "replay_buffers/offline.py asks for T + 1 items for each chunk."
+    for chunk in sampled:
+        first = int(chunk.get_observations(0)[0])
+        assert chunk.t_started == first
+        assert chunk.observations.lookback == min(2, first), "Chunks bring their past along."
+
+
+def test_counts_of_a_sample_are_logged_by_these_arguments():
+    counts = {"num_env_steps_sampled": 4, "num_episodes_per_sample": 1}
+    counts |= {"num_env_steps_per_sample": 4, "sampled_n_step": 1.0, "num_resamples": 0}
+    kinds = ("num_steps_sampled", "num_episodes_per_sample", "num_steps_per_sample")
+    by_kind = {
+        f"{who}_to_{kind}": {}
+        for who in ("agent", "module")
+        for kind in (*kinds, "sampled_n_step", "num_resamples")
+    }
+    EpisodeReplayBuffer(capacity=4)._update_sample_metrics(**counts, **by_kind)
 
 
 @pytest.mark.parametrize("buffer_class", BUFFERS[:2], ids=lambda cls: cls.__name__)
