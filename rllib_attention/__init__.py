@@ -19,6 +19,7 @@ if TYPE_CHECKING:  # the names of `_EXPORTS`, for type checkers
     from rllib_attention.encoder.encoder import AttentionEncoderConfig as AttentionEncoderConfig
     from rllib_attention.inspection import plot_attention as plot_attention
     from rllib_attention.inspection import record_attention as record_attention
+    from rllib_attention.policy import AttentionPolicy as AttentionPolicy
     from rllib_attention.search_space import attention_search_space as attention_search_space
 
 __version__ = "0.1.0"
@@ -28,6 +29,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "AttentionEncoder": "encoder.encoder",
     "AttentionEncoderConfig": "encoder.encoder",
+    "AttentionPolicy": "policy",
     "attention_catalog": "encoder.catalog",
     "attention_search_space": "search_space",
     "plot_attention": "inspection",
@@ -48,7 +50,7 @@ def __getattr__(name: str) -> Any:
     if not _HAS_RAY:
         raise ImportError(
             f"rllib_attention.{name} needs Ray, which is not installed. "
-            f'Mend it with `pip install "{RAY_REQUIREMENT}"`.'
+            f'Fix: `pip install "{RAY_REQUIREMENT}"`.'
         )
     value = getattr(importlib.import_module(f"{__name__}.{_EXPORTS[name]}"), name)
     globals()[name] = value  # the next access does not come here

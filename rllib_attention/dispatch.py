@@ -26,7 +26,11 @@ def use_attention(
 
     It sets the RLModule spec (catalog and `model_config`), the connectors, the
     `episode_lookback_horizon`, and for algorithms with a replay buffer the buffer's class. Your own
-    connectors, `model_config`, callbacks and multi-agent specs stay and run before it.
+    connectors, `model_config`, callbacks and multi-agent specs stay and run before it. All of it is
+    worked out and checked first: a config that is refused stays as it was.
+
+    A `max_seq_len` in your `model_config` is respected. (That of a `DefaultModelConfig` cannot be
+    told from its default if it is 20; then it is taken for not set.)
 
     Args:
         config: Any AlgorithmConfig; changed in place.
@@ -39,9 +43,11 @@ def use_attention(
         `config`.
 
     Raises:
-        TypeError: If `config` or an option has the wrong type.
+        TypeError: If `config`, `module_ids` or an option has the wrong type.
+        ImportError: If the algorithm reads recorded episodes and msgpack-numpy is missing.
         ValueError: If an option is unknown or wrong, the algorithm cannot use attention, or the
-            config holds settings that cannot work with it. The message names the mending call.
+            config holds settings that cannot work with it. The message names the call that fixes
+            it.
 
     .. code-block:: python
 

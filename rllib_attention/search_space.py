@@ -1,13 +1,14 @@
 """`AttentionConfig` fields that may be Ray Tune search spaces."""
 
 import itertools
+import math
 import numbers
 from dataclasses import dataclass
 from typing import Any
 
 from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.tune.search.sample import Categorical, Domain, Float, Integer
+from ray.tune.search.sample import Categorical, Domain, Float, Integer, Quantized
 
 from rllib_attention.config import AttentionConfig
 
@@ -46,11 +47,16 @@ class SearchSpace:
 
 
 # What `attention_search_space` starts from, by its argument's name.
-_SMALLEST = {"max_layers": 1, "max_window": 2, "max_heads": 1, "max_dim": 8}
+_SMALLEST = {"max_layers": 1, "max_window": 2, "max_heads": 1, "max_dim": 8, "max_dilation": 1}
 
 
 def attention_search_space(
-    *, max_layers: int = 3, max_window: int = 64, max_heads: int = 4, max_dim: int = 128
+    *,
+    max_layers: int = 3,
+    max_window: int = 64,
+    max_heads: int = 4,
+    max_dim: int = 128,
+    max_dilation: int = 1,
 ) -> dict[str, Domain]:
     """Returns a search space over the shape of an attention model, ready for `use_attention`.
 
@@ -66,13 +72,19 @@ def attention_search_space(
         max_heads: Most heads.
         max_dim: Largest width. Together with `max_heads` it must leave heads of two numbers or
             more at the smallest width.
+        max_dilation: Largest dilation. Above 1 it is searched as well, doubling from 1, and layers
+            are counted from 2, as a single one has none. Every trial keeps the raw steps that the
+            largest one needs, `(window - 1) * (1 + dilation + dilation**2 + ...)`: choose
+            `max_layers` accordingly.
 
     Returns:
-        A categorical search space for each of `num_layers`, `window`, `num_heads` and `dim`.
+        A categorical search space for each of `num_layers`, `window`, `num_heads` and `dim`, and
+        for `dilation` if it is searched.
 
     Raises:
         TypeError: If a maximum is not an int.
-        ValueError: If a maximum is too small, or heads do not fit the smallest width.
+        ValueError: If a maximum is too small, heads do not fit the smallest width, or there is no
+            second layer to dilate.
 
     Example:
         >>> from ray import tune
@@ -91,6 +103,7 @@ def attention_search_space(
         "max_window": max_window,
         "max_heads": max_heads,
         "max_dim": max_dim,
+        "max_dilation": max_dilation,
     }
     for name, value in given.items():
         _check_maximum(name, value)
@@ -100,12 +113,19 @@ def attention_search_space(
             f"max_heads={max_heads} must leave heads of even size at the smallest width, "
             f"{dims[0]}. Use e.g. `attention_search_space(max_heads=4, max_dim=128)`."
         )
-    return {
-        "num_layers": tune.choice(list(range(1, max_layers + 1))),
+    is_dilated = max_dilation > 1
+    if is_dilated and max_layers < 2:
+        raise ValueError(
+            f"max_dilation={max_dilation} needs a second layer, got max_layers={max_layers}. Use "
+            f"e.g. `attention_search_space(max_layers=2, max_dilation={max_dilation})`."
+        )
+    space = {
+        "num_layers": tune.choice(list(range(2 if is_dilated else 1, max_layers + 1))),
         "window": tune.choice(_doubling(8, max_window)),
         "num_heads": tune.choice(_doubling(1, max_heads)),
         "dim": tune.choice(dims),
     }
+    return space | ({"dilation": tune.choice(_doubling(1, max_dilation))} if is_dilated else {})
 
 
 def _check_maximum(name: str, value: Any) -> None:
@@ -204,7 +224,21 @@ def _extremes(space: Any) -> list[Any]:
     if isinstance(space, Categorical):
         return list(space.categories)
     if isinstance(space, Integer):
-        return [space.lower, space.upper - 1]
-    if isinstance(space, Float):
+        # Ray's quantized ranges (`tune.qrandint`) have their upper end in them.
+        is_quantized = isinstance(space.get_sampler(), Quantized)
+        return [space.lower, space.upper if is_quantized else space.upper - 1]
+    if isinstance(space, Float) and math.isfinite(space.lower) and math.isfinite(space.upper):
         return [space.lower, space.upper]
-    return [space.sample()]
+    return [_one_of(space)]
+
+
+def _one_of(space: Domain) -> Any:
+    """Returns a value of a search space without known ends."""
+    try:
+        return space.sample()
+    except Exception as error:  # whatever the user's function raises
+        raise ValueError(
+            f"Expected a search space that says by itself which values it has, got {space}, which "
+            f"failed with {error!r} before the trial's other options are known. Use e.g. "
+            "`use_attention(config, window=tune.choice([16, 64]))`."
+        ) from error

@@ -1,24 +1,36 @@
-"""Runs every test on one thread each, in one local Ray."""
+"""Runs every test on one thread each, those that need it in one local Ray."""
 
 import os
+from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 os.environ.setdefault("RAY_DEDUP_LOGS", "1")
 
 import pytest
-import ray
 import torch
 
 torch.set_num_threads(1)
 
+# Tests that start no Ray: those of `nn` run even where it is not installed.
+_WITHOUT_RAY = {
+    "nn",
+    "test_compat.py",
+    "test_config.py",
+    "test_imports.py",
+    "test_public_api.py",
+}
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_ray():
-    """One Ray for all tests, with room for remote runners and learners on any machine."""
-    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Starts one Ray for all tests, with room for remote runners and learners on any machine."""
+    if item.path.relative_to(Path(__file__).parent).parts[0] in _WITHOUT_RAY:
+        return
+    import ray
+
+    if not ray.is_initialized():
+        ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
-from rllib_attention.encoder.encoder import HANDLE
-from rllib_attention.new_stack.algorithms import Path, algorithm_path
+from rllib_attention.encoder.inputs import RolloutStep, unnested
+from rllib_attention.new_stack.algorithms import DataPath, algorithm_traits
 from rllib_attention.new_stack.connectors import AddRolloutContext
-from rllib_attention.new_stack.connectors.attention_module import attention_module
-from rllib_attention.new_stack.connectors.windows import transition_windows
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
+from rllib_attention.new_stack.connectors.windows import fragment_windows
 
 
 class Pair:
@@ -35,7 +35,7 @@ class Pair:
     """
 
     def __init__(self, config: AlgorithmConfig):
-        self.path, self._num_syncs = algorithm_path(config), 0
+        self.path, self._num_syncs = algorithm_traits(config).data_path, 0
         runner_class = MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
         self.runner = runner_class(config=config)
         spec = config.get_multi_rl_module_spec(spaces=self.runner.get_spaces())
@@ -67,7 +67,7 @@ class Pair:
         On the sequence path that of log-probabilities, on the window path that of the acting
         encoder's outputs.
         """
-        measure = self._windows if self.path is Path.WINDOW else self._log_probabilities
+        measure = self._windows if self.path is DataPath.WINDOW else self._log_probabilities
         worst = measure(num_timesteps)
         for _ in range(2):
             self.change_weights()
@@ -107,10 +107,10 @@ def window_mismatch(runner: SingleAgentEnvRunner, module: RLModule, num_timestep
     episodes = runner.sample(num_timesteps=num_timesteps)
     hook.remove()
     # The first of a module's encoders is the acting one, in runner and learner.
-    known = attention_module(module.unwrapped())
+    known = inspect_module(module.unwrapped())
     worst = 0.0
     for episode in episodes:
-        windows, _ = transition_windows(episode, known)
+        windows, _ = fragment_windows(episode, known)
         with torch.no_grad():
             out = known.encoders[0]({Columns.OBS: torch.from_numpy(windows)})["encoder_out"]
         steps = [seen[episode.id_, episode.t_started + i] for i in range(len(episode))]
@@ -124,13 +124,13 @@ def rollout_outputs(runner: SingleAgentEnvRunner) -> tuple[dict, Any]:
     seen = {}
 
     def collect(encoder, args, out):
-        state = args[0][Columns.STATE_IN]
-        history = connector._histories[None]
-        episodes = {slot: key for key, slot in history._slots.items()}
-        for (slot, step), row in zip(state[HANDLE].tolist(), out["encoder_out"], strict=True):
+        state = RolloutStep.from_state(unnested(args[0][Columns.STATE_IN]))
+        slots = connector._connected[None].memory.slots
+        episodes = {slot: key for key, slot in slots._slots.items()}
+        for (slot, step), row in zip(state.handle.tolist(), out["encoder_out"], strict=True):
             seen[episodes[slot], step] = row
 
-    [encoder, *_] = attention_module(runner.module).encoders
+    [encoder, *_] = inspect_module(runner.module).encoders
     return seen, encoder.register_forward_hook(collect)
 
 

@@ -104,7 +104,7 @@ def test_every_module_of_nn_works_without_ray():
 def test_names_that_need_ray_say_so_without_it(name):
     message = (
         f"ImportError: rllib_attention.{name} needs Ray, which is not installed. "
-        'Mend it with `pip install "ray[rllib]>=2.55"`.'
+        'Fix: `pip install "ray[rllib]>=2.55,<2.61"`.'
     )
     assert run(WITHOUT_RAY + f"from rllib_attention import {name}").stderr.strip().endswith(message)
 
@@ -130,7 +130,7 @@ def test_a_folder_called_ray_is_not_taken_for_ray(tmp_path):
 
 def test_an_old_ray_is_refused_at_import():
     message = (
-        "ImportError: rllib_attention needs ray[rllib]>=2.55, found ray 2.9.3. "
-        'Mend it with `pip install "ray[rllib]>=2.55"`.'
+        "ImportError: rllib_attention needs ray[rllib]>=2.55,<2.61, found ray 2.9.3. "
+        'Fix: `pip install "ray[rllib]>=2.55,<2.61"`.'
     )
     assert run(WITH_OLD_RAY + "import rllib_attention").stderr.strip().endswith(message)

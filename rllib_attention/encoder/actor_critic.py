@@ -7,7 +7,8 @@ from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
 from ray.rllib.core.models.configs import ActorCriticEncoderConfig
 from ray.rllib.core.models.torch.encoder import TorchActorCriticEncoder
 
-from rllib_attention.encoder.encoder import HANDLE
+from rllib_attention.encoder.encoder import AttentionEncoder
+from rllib_attention.encoder.inputs import RolloutStep, nested, read_state, unnested
 
 
 class AttentionActorCriticEncoder(TorchActorCriticEncoder):
@@ -24,34 +25,34 @@ class AttentionActorCriticEncoder(TorchActorCriticEncoder):
         super().__init__(config)
         self._actor_name = "encoder" if config.shared else "actor_encoder"
 
-    def get_initial_state(self) -> dict[str, Any]:
-        """Returns an empty context; below `CRITIC` if the critic is separate.
+    @property
+    def actor(self) -> AttentionEncoder:
+        """The encoder that acts: the shared one, or the actor's own."""
+        return getattr(self, self._actor_name)
 
-        `DefaultPPOTorchRLModule.compute_values` looks for a separate critic's state there.
-        """
-        state = getattr(self, self._actor_name).get_initial_state()
-        return state if self.config.shared or not state else {CRITIC: state}
+    @property
+    def nests_state(self) -> bool:
+        """Whether RLlib's `compute_values` looks for the state below `CRITIC`."""
+        return not self.config.shared
+
+    def get_initial_state(self) -> dict[str, Any]:
+        """Returns an empty context, the same for actor and critic."""
+        return self.actor.get_initial_state()
 
     def _forward(self, inputs: dict, **kwargs: Any) -> dict:
-        state = inputs.get(Columns.STATE_IN)
-        nested = state is not None and CRITIC in state
-        if nested:
-            inputs = {**inputs, Columns.STATE_IN: inputs[Columns.STATE_IN][CRITIC]}
-        actor = getattr(self, self._actor_name)(inputs, **kwargs)
+        given = inputs.get(Columns.STATE_IN)
+        state = unnested(given)
+        inputs = {**inputs, Columns.STATE_IN: state}
+        actor = self.actor(inputs, **kwargs)
         out = {ACTOR: actor[ENCODER_OUT]}
-        critic = None if self.config.shared else self.critic_encoder
+        # Nobody reads the critic in rollouts, nor in APPO's old policy.
+        is_rollout = isinstance(read_state(state), RolloutStep)
         if self.config.shared and not self.config.inference_only:
             out[CRITIC] = out[ACTOR]
-        elif critic is not None and not self._skips_critic(state):
-            out[CRITIC] = critic(inputs, **kwargs)[ENCODER_OUT]
+        elif not (self.config.inference_only or is_rollout or self.actor.is_target):
+            out[CRITIC] = self.critic_encoder(inputs, **kwargs)[ENCODER_OUT]
         result = {ENCODER_OUT: out}
         if Columns.STATE_OUT in actor:
             state_out = actor[Columns.STATE_OUT]
-            result[Columns.STATE_OUT] = {CRITIC: state_out} if nested else state_out
+            result[Columns.STATE_OUT] = state_out if state is given else nested(state_out)
         return result
-
-    def _skips_critic(self, state: dict | None) -> bool:
-        """Whether nobody reads the critic's output: in rollouts, and in APPO's old policy."""
-        if state is not None and HANDLE in state.get(CRITIC, state):
-            return True
-        return not next(self.critic_encoder.parameters()).requires_grad

@@ -14,6 +14,7 @@ from ray.rllib.core.models.catalog import Catalog
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
 
+from rllib_attention.compat import catalog_model_config
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.actor_critic import AttentionActorCriticEncoder
 from rllib_attention.encoder.encoder import AttentionEncoderConfig
@@ -84,7 +85,7 @@ class AttentionCatalogMixin(_Base):
         Args:
             framework: "torch".
         """
-        if attention_config(self._model_config_dict) is None:
+        if attention_config(catalog_model_config(self)) is None:
             return super().build_actor_critic_encoder(framework=framework)
         return AttentionActorCriticEncoder(self.actor_critic_encoder_config)
 
@@ -163,14 +164,26 @@ def _check_observation_space(space: gym.Space) -> None:
     """Raises if RLlib has no tokenizer for a space."""
     if isinstance(space, gym.spaces.Box) and len(space.shape) in (1, 3):
         return
-    mend = (
-        "Put RLlib's FlattenObservations in front: "
-        "`config.env_runners(env_to_module_connector=lambda env, spaces, device: "
-        "FlattenObservations())` (with `multi_agent=True` in multi-agent set-ups), "
-    )
     if isinstance(space, gym.spaces.Box):
-        mend = "Reshape it in an environment wrapper, "
+        fix = "Reshape it in an environment wrapper"
+    elif _flattens(space):
+        fix = (
+            "Put RLlib's FlattenObservations in front: "
+            "`config.env_runners(env_to_module_connector=lambda env, spaces, device: "
+            "FlattenObservations())` (with `multi_agent=True` in multi-agent set-ups)"
+        )
+    else:
+        fix = "Encode it as such a Box in an environment wrapper"
     raise ValueError(
         f"Attention needs observations that RLlib can tokenize, Box of 1 or 3 dimensions, got "
-        f"{space}. {mend}or override `get_tokenizer_config` in a catalog of your own."
+        f"{space}. Fix: {fix}, or override `get_tokenizer_config` in a catalog of your own."
     )
+
+
+def _flattens(space: gym.Space) -> bool:
+    """Returns whether RLlib's FlattenObservations makes a vector of a space."""
+    if isinstance(space, gym.spaces.Dict | gym.spaces.Tuple):
+        parts = space.values() if isinstance(space, gym.spaces.Dict) else space
+        return all(map(_flattens, parts))
+    plain = gym.spaces.Box, gym.spaces.Discrete, gym.spaces.MultiDiscrete, gym.spaces.MultiBinary
+    return isinstance(space, plain)

@@ -1,10 +1,11 @@
 """The attention encoder that every path, algorithm and API stack shares.
 
-Shapes: B batch, T time, C context, S = C + T, D embed dim, F previous-action and -reward features.
+Shapes: B batch, T time, C context, S = C + T, D embed dim, A row of a previous action and reward,
+P stacked rows, R the rows of a context.
 """
 
+import copy
 import dataclasses
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,20 +16,17 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT, Encoder
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.base import TorchModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from rllib_attention.config import AttentionConfig
-from rllib_attention.encoder.packed_window import unpack_window
+from rllib_attention.encoder.chunk_checks import check_chunks, rows_by_hand
+from rllib_attention.encoder.embedding import Embedding
+from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
+from rllib_attention.encoder.packed_runs import WindowLayout, read_layout
+from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import RolloutCache
-from rllib_attention.encoder.rollout_history import RolloutHistory
 from rllib_attention.nn import PackedLayout, Transformer
-
-# Keys of `STATE_IN`: a chunk's context in training, a cache slot and its step in a rollout.
-CONTEXT = "context"  # (B, C, *obs)
-LENGTH = "length"  # (B, 2): valid context steps, valid chunk steps
-FEATURES = "features"  # (B, S, F) with a context, (B, F) with a handle
-HANDLE = "handle"  # (B, 2): slot, time step
 
 
 @dataclass
@@ -40,8 +38,8 @@ class AttentionEncoderConfig(ModelConfig):
         tokenizer_config: RLlib's encoder config for one observation (MLP or CNN).
         observation_space: Space of one observation.
         action_space: The module's action space; read for previous actions only.
-        windowed: Whether training observations are windows in one tensor (`window.py`; DQN, SAC
-            and their kin) instead of chunks with a context in `STATE_IN`.
+        windowed: Whether training observations are windows in one tensor (`packed_window.py`; DQN,
+            SAC and their kin) instead of chunks with a context in `STATE_IN`.
     """
 
     attention: AttentionConfig = dataclasses.field(default_factory=AttentionConfig)
@@ -78,21 +76,25 @@ class AttentionEncoderConfig(ModelConfig):
 class AttentionEncoder(TorchModel, Encoder):
     """Tokenizer, previous actions and rewards, and the transformer over the observation sequence.
 
-    What it is given decides how it computes one and the same function:
+    What it is given (`inputs.py`) decides how it computes one and the same function:
 
-    - `STATE_IN` with a context (training on chunks, or inference by hand): `obs` (B, T, ...),
-      and the raw observations of the C steps before each chunk.
-    - `STATE_IN` with a handle (RLlib's rollouts): `obs` (B, ...), and the cache slot and time
-      step of each row; keys and values of earlier steps come from a cache that is rebuilt from
-      raw observations whenever the weights have changed.
-    - no `STATE_IN` (training of a `windowed` encoder): `obs` (B, C + 1, P), packed windows.
+    - `STATE_IN` with a context (training on chunks, or steps by hand): `obs` (B, T, *obs), and the
+      raw observations of the C steps before each chunk. Where nothing says how much of a chunk is
+      real, all of it is, and `STATE_OUT` is the context of the step after it. With previous
+      actions or rewards, steps by hand bring `prev_actions` and `prev_rewards` (B, T, ...), which
+      are not read at an episode's first step.
+    - `STATE_IN` with a handle (RLlib's rollouts): `obs` (B, *obs), and the slot and time step of
+      each row; keys and values of earlier steps come from a cache that is rebuilt from raw
+      observations whenever the weights have changed.
+    - no `STATE_IN` (training of a `windowed` encoder): packed windows in `obs`.
 
     Args:
         config: The configuration.
 
     Raises:
-        ValueError: In a forward pass, if `obs` has non-finite values (and
-            `attention.check_finite` is on), or if the batch fits none of the cases above.
+        ValueError: In a forward pass, if shapes are not those above, if there is no context, if a
+            previous action or reward is missing, or if `obs` has non-finite values (and
+            `attention.check_finite` is on).
     """
 
     def __init__(self, config: AttentionEncoderConfig):
@@ -102,28 +104,39 @@ class AttentionEncoder(TorchModel, Encoder):
         assert config.tokenizer_config is not None
         assert config.observation_space is not None
         attention = config.attention
-        self.prev_inputs = PrevInputs(
+        prev_inputs = PrevInputs(
             config.action_space, attention.prev_actions, attention.prev_rewards
         )
-        self.tokenizer = config.tokenizer_config.build(framework="torch")
-        token_dim = config.tokenizer_config.output_dims[0]
-        self.input = nn.Linear(token_dim + self.prev_inputs.size, attention.dim)
+        self.embedding = Embedding(
+            config.tokenizer_config, prev_inputs, attention.dim, attention.check_finite
+        )
         self.transformer = Transformer(
             dim=attention.dim,
             num_layers=attention.num_layers,
             num_heads=attention.num_heads,
             head_size=attention.head_size,
             window=attention.window,
+            dilation=attention.dilation,
             ffn_dim=attention.ffn_dim,
             position=attention.position,
             gate=attention.gate,
             gate_bias=attention.gate_bias,
-            dropout=attention.dropout,
+            dropout=attention.dropout_rate(windowed=config.windowed),
         )
-        self.name = "the RLModule"
         self._obs_shape = tuple(config.observation_space.shape or ())
         self._cache: RolloutCache | None = None
-        self._dropout_armed = False
+        self._is_copy = False
+        self._is_training_pass = False
+
+    @property
+    def prev_inputs(self) -> PrevInputs:
+        """What the encoder reads of previous actions and rewards."""
+        return self.embedding.prev_inputs
+
+    @property
+    def is_target(self) -> bool:
+        """Whether this is a target network: a copy of which nothing is trained."""
+        return self._is_copy and not any(p.requires_grad for p in self.parameters())
 
     def get_initial_state(self) -> dict[str, Tensor]:
         """Returns an empty context for one row, or nothing for a `windowed` encoder."""
@@ -131,113 +144,102 @@ class AttentionEncoder(TorchModel, Encoder):
             return {}
         context = self.config.attention.context_len
         dtype = _torch_dtype(self.config.observation_space.dtype)
-        state = {
-            CONTEXT: torch.zeros((context, *self._obs_shape), dtype=dtype),
-            LENGTH: torch.tensor([0, 1]),
-        }
-        if self.prev_inputs.size:
-            state[FEATURES] = torch.zeros(context + 1, self.prev_inputs.size)
-        return state
+        prev = self.prev_inputs
+        rows = torch.from_numpy(prev.none).expand(context + max(0, prev.depth - 1), -1)
+        return ChunkContext(
+            context=torch.zeros((context, *self._obs_shape), dtype=dtype),
+            context_length=torch.tensor(0),
+            prev=rows.clone() if prev.size else None,
+        ).to_state()
 
-    def attach_history(self, history: RolloutHistory, name: str) -> None:
-        """Connects the encoder to the raw inputs of a runner's episodes.
+    def attach(self, cache: RolloutCache, name: str) -> None:
+        """Connects the encoder to a runner's memory; `RolloutMemory` calls this.
 
         Args:
-            history: Kept by `connectors.AddRolloutContext`.
+            cache: Computes rollout steps.
             name: What errors call this module.
         """
-        self.name = name
-        self._cache = RolloutCache(history, self.config.attention)
-
-    def is_attached(self, history: RolloutHistory) -> bool:
-        """Returns whether rollouts of this encoder read `history`."""
-        return self._cache is not None and self._cache.history is history
+        self.embedding.name = name
+        self._cache = cache
 
     def train(self, mode: bool = True) -> "AttentionEncoder":
-        """Arms dropout for the next pass.
+        """Announces a training pass: dropout acts in the next pass that records gradients.
 
-        `TorchRLModule.forward_train` calls this first, while value passes (GAE, bootstraps,
-        targets) call the encoder again without it: so dropout acts in training passes only.
+        `TorchRLModule.forward_train` calls this first, while value passes (GAE, bootstraps) call
+        the encoder again without it.
         """
-        self._dropout_armed = mode
+        self._is_training_pass = mode
         # RLlib switches twice in every rollout step; walking the whole tree takes a third of it.
         return self if mode == self.training else super().train(mode)
 
-    def embed(self, obs: Tensor, features: Tensor | None) -> Tensor:
-        """Maps inputs to tokens.
-
-        Args:
-            obs: (N, *obs).
-            features: (N, F), or None if F is 0.
-
-        Returns:
-            (N, D).
-        """
-        # A sum is one kernel. If it is not finite, that may be an overflow: look again.
-        is_checked = self.config.attention.check_finite and obs.is_floating_point()
-        if is_checked and not math.isfinite(obs.sum()):
-            self._check_finite(obs)
-        token = self.tokenizer({Columns.OBS: obs.float()})[ENCODER_OUT]
-        if self.prev_inputs.size:
-            assert features is not None
-            token = torch.cat((token, features), dim=-1)
-        return self.input(token)
-
     def _forward(self, inputs: dict, **kwargs: Any) -> dict:
-        obs, state = inputs[Columns.OBS], inputs.get(Columns.STATE_IN)
-        dropout = self._dropout_armed and self.input.weight.requires_grad
-        self._dropout_armed = False
-        if state is None and self.config.windowed:
-            return {ENCODER_OUT: self._forward_windows(obs, dropout)}
-        if state and HANDLE in state:
+        obs, state = inputs[Columns.OBS], read_state(inputs.get(Columns.STATE_IN))
+        if isinstance(state, RolloutStep):
             return {ENCODER_OUT: self._forward_step(obs, state)}
-        if state and CONTEXT in state:
-            return self._forward_chunks(obs, state, dropout)
-        raise ValueError(
-            "AttentionEncoder needs the context of each observation: `state_in` as from "
-            "`module.get_initial_state()` and the last `state_out`, or RLlib's connectors. Got "
-            f"`state_in` {state if state is None else sorted(state)}. If this is a training run, "
-            "something removed the connectors of `use_attention(config)`: call it last."
-        )
+        if isinstance(state, ChunkContext):
+            return self._forward_chunks(inputs, state)
+        if self.config.windowed and inputs.get(Columns.STATE_IN) is None:
+            return {ENCODER_OUT: self._forward_windows(obs)}
+        raise ValueError(self._missing_context(inputs.get(Columns.STATE_IN)))
 
-    def _forward_chunks(self, obs: Tensor, state: dict, dropout: bool) -> dict:
+    def _takes_dropout(self) -> bool:
+        """Returns whether this is the training pass that was announced, and takes it."""
+        drops, self._is_training_pass = self._may_drop(), False
+        return drops
+
+    def _may_drop(self) -> bool:
+        return self._is_training_pass and torch.is_grad_enabled() and not self.is_target
+
+    def _forward_chunks(self, inputs: dict, state: ChunkContext) -> dict:
         """Chunks (B, T, *obs) with their context → (B, T, D)."""
-        num_steps, context = obs.shape[1], state[CONTEXT].shape[1]
-        rows = torch.cat((state[CONTEXT].to(obs.dtype), obs), dim=1)
+        obs = inputs[Columns.OBS]
+        check_chunks(obs, state, self._obs_shape, self.config.attention, self.prev_inputs)
+        num_steps, context = obs.shape[1], state.context.shape[1]
+        if state.chunk_length is None:
+            prev = rows_by_hand(inputs, state, self.prev_inputs)
+            within = np.full(len(obs), num_steps)
+        else:
+            prev, within = state.prev, state.chunk_length.cpu().numpy()
+        rows = torch.cat((state.context.to(obs.dtype), obs), dim=1)
         # Valid steps of the context, which is right-aligned, and of the chunk.
-        before, within = state[LENGTH].cpu().numpy().T
+        before = state.context_length.cpu().numpy()
         layout = PackedLayout(
             context - before, context + within, context + num_steps, num_steps, obs.device
         )
-        features = layout.pack(state[FEATURES]) if self.prev_inputs.size else None
-        tokens = self.embed(layout.pack(rows), features)
-        out = layout.unpack(self.transformer(tokens, layout, dropout=dropout))
-        if torch.is_grad_enabled():
-            return {ENCODER_OUT: out}
-        return {ENCODER_OUT: out, Columns.STATE_OUT: self._next_state(rows, state)}
+        carried = None if prev is None else layout.pack(self.prev_inputs.stack(prev))
+        tokens = self.embedding(layout.pack(rows), carried)
+        out = self.transformer(tokens, layout, dropout=self._takes_dropout())
+        result: dict[str, Any] = {ENCODER_OUT: layout.unpack(out)}
+        if state.chunk_length is None:
+            result[Columns.STATE_OUT] = self._next_state(rows, prev, state)
+        return result
 
-    def _next_state(self, rows: Tensor, state: dict) -> dict[str, Tensor]:
-        """The state for the step after a chunk without padding: its last C steps."""
-        context = self.config.attention.context_len
-        known = (state[LENGTH].sum(dim=1)).clamp(max=context)
-        length = torch.stack((known, torch.ones_like(known)), dim=1)
-        out = {CONTEXT: rows[:, rows.shape[1] - context :], LENGTH: length}
-        if self.prev_inputs.size:
-            # The next step's previous action and reward are not known yet: the last entry is 0.
-            features = state[FEATURES]
-            kept = features[:, features.shape[1] - context :]
-            out[FEATURES] = torch.cat((kept, torch.zeros_like(features[:, :1])), dim=1)
-        return out
+    def _next_state(self, rows: Tensor, prev: Tensor | None, state: ChunkContext) -> dict:
+        """The state for the step after a chunk: its last C steps."""
+        context, num_rows = state.context.shape[1], rows.shape[1]
+        length = (state.context_length + num_rows - context).clamp(max=context)
+        if prev is not None:
+            prev = prev[:, num_rows - context :]
+        return ChunkContext(rows[:, num_rows - context :], length, prev=prev).to_state()
 
-    def _forward_windows(self, packed: Tensor, dropout: bool) -> Tensor:
-        """Packed windows (B, C + 1, P) → (B, D)."""
-        obs, features, valid = unpack_window(packed, self._obs_shape, self.prev_inputs.size)
-        shape = obs.shape[:2]
-        tokens = self.embed(obs.flatten(0, 1), features.flatten(0, 1)).unflatten(0, shape)
-        return self.transformer.forward_rows(tokens, valid, 1, dropout=dropout).squeeze(1)
+    def _forward_windows(self, packed: Tensor) -> Tensor:
+        """Packed windows (B, C + 1, P), or a stream of runs in rows (B, K, P) → (B, D)."""
+        obs, prev, tags = unpack_tokens(packed, self._obs_shape, self.prev_inputs.size)
+        layout = read_layout(packed, tags)
+        # All passes over current observations are training; next ones make targets.
+        dropout = self._may_drop() and not layout.is_next
+        obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
+        if isinstance(layout, WindowLayout):
+            tokens = self.embedding(obs, prev).unflatten(0, tags.shape)
+            rows = self.transformer.forward_rows(tokens, tags > 0, 1, dropout=dropout)
+            return rows.squeeze(1)
+        if layout.tokens is not None:
+            obs, prev = obs[layout.tokens], prev[layout.tokens]
+        out = self.transformer(self.embedding(obs, prev), layout.packed, dropout=dropout)
+        return out if layout.outputs is None else out[layout.outputs]
 
     @torch.no_grad()
-    def _forward_step(self, obs: Tensor, state: dict) -> Tensor:
+    def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:
         """One step (B, *obs) or, beside RNN modules, (B, 1, *obs) → (B, D) or (B, 1, D)."""
         if self._cache is None:
             raise ValueError(
@@ -245,23 +247,33 @@ class AttentionEncoder(TorchModel, Encoder):
                 "connector of `use_attention(config)` did not see this module. Call it last."
             )
         has_time = obs.dim() == len(self._obs_shape) + 2
-        handle, features = state[HANDLE], state.get(FEATURES)
-        if has_time:
-            obs = obs.squeeze(1)
-        out = self._cache.forward(self, obs, features, handle)
+        out = self._cache.forward(obs.squeeze(1) if has_time else obs, step)
         return out.unsqueeze(1) if has_time else out
 
-    def _check_finite(self, obs: Tensor) -> None:
-        if not torch.isfinite(obs).all():
-            bad = int((~torch.isfinite(obs)).sum())
-            raise ValueError(
-                f"Observations of {self.name} hold {bad} non-finite values (NaN or infinity) of "
-                f"{obs.numel()}: expected finite ones. Mend the environment, or switch this check "
-                "off by `use_attention(config, check_finite=False)`."
-            )
+    def _missing_context(self, state: Any) -> str:
+        by_hand = (
+            "`state_in` as from `module.get_initial_state()` and the last `state_out`"
+            if not self.config.windowed
+            else "RLlib's connectors, since this module's algorithm hands over no state"
+        )
+        return (
+            f"AttentionEncoder needs the context of each observation: {by_hand}. Got `state_in` "
+            f"{state if state is None else sorted(state)}. If this is a training run, something "
+            "removed the connectors of `use_attention(config)`: call it last."
+        )
+
+    def __deepcopy__(self, memo: dict) -> "AttentionEncoder":
+        """Copies the encoder as RLlib copies a network for its target: without the cache."""
+        new = self.__class__.__new__(self.__class__)
+        memo[id(self)] = new
+        new.__dict__ = {
+            key: copy.deepcopy(value, memo) for key, value in self.__getstate__().items()
+        }
+        new._is_copy = True
+        return new
 
     def __getstate__(self) -> dict:
-        """Leaves the rollout cache out of copies (target networks) and pickles."""
+        """Leaves the rollout cache out of copies and pickles."""
         return {**self.__dict__, "_cache": None}
 
 

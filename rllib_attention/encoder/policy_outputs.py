@@ -11,6 +11,8 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
 from ray.rllib.core.models.torch.heads import TorchFreeLogStdMLPHead
 from torch import Tensor
 
+from rllib_attention.compat import child_distributions
+
 
 class TimeRankFreeLogStdHead(TorchFreeLogStdMLPHead):
     """RLlib's head with a free log-std, for (B, A) and for (B, T, A).
@@ -43,7 +45,7 @@ class TimeRankMultiDistribution(TorchMultiDistribution):
         """
         if isinstance(value, Tensor):
             return super().logp(value)
-        pairs = zip(self._flat_child_distributions, tree.flatten(value), strict=True)
+        pairs = zip(child_distributions(self), tree.flatten(value), strict=True)
         return sum(dist.logp(_without_component_rank(dist, action)) for dist, action in pairs)
 
 
@@ -60,4 +62,4 @@ def time_rank_distribution(partial: type[TorchMultiDistribution]) -> type[TorchM
     Args:
         partial: What RLlib's catalog returns for Dict and Tuple actions.
     """
-    return TimeRankMultiDistribution.get_partial_dist_cls(**partial._merge_kwargs())
+    return type(partial.__name__, (TimeRankMultiDistribution, partial), {})

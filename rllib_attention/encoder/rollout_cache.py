@@ -4,18 +4,16 @@ Shapes: B batch, C context, D embed dim.
 """
 
 import itertools
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from rllib_attention.config import AttentionConfig
+from rllib_attention.encoder.embedding import Embedding
+from rllib_attention.encoder.inputs import RolloutStep
 from rllib_attention.encoder.rollout_history import RolloutHistory
-from rllib_attention.nn import KVCache, Stepper
-
-if TYPE_CHECKING:
-    from rllib_attention.encoder.encoder import AttentionEncoder
+from rllib_attention.nn import KVCache, Stepper, Transformer
 
 _unversioned = itertools.count(start=-1, step=-1)
 
@@ -30,12 +28,21 @@ class RolloutCache:
     `parameter.data` in place, which torch does not count: use `torch.no_grad()` instead.
 
     Args:
-        history: The runner's raw inputs.
+        embedding: The encoder's way from inputs to tokens.
+        transformer: The encoder's stack.
         attention: The encoder's options.
+        history: The runner's raw inputs.
     """
 
-    def __init__(self, history: RolloutHistory, attention: AttentionConfig):
-        self.history, self.attention = history, attention
+    def __init__(
+        self,
+        embedding: Embedding,
+        transformer: Transformer,
+        attention: AttentionConfig,
+        history: RolloutHistory,
+    ):
+        self.embedding, self.transformer = embedding, transformer
+        self.attention, self.history = attention, history
         self._kv: KVCache | None = None
         self._stepper: Stepper | None = None
         self._weights: tuple = ()
@@ -43,16 +50,12 @@ class RolloutCache:
         self._next = np.zeros(0, np.int64)  # the step that each slot's keys and values reach
         self._tenants = np.zeros(0, np.int64)  # whose keys and values they are
 
-    def forward(
-        self, encoder: "AttentionEncoder", obs: Tensor, features: Tensor | None, handle: Tensor
-    ) -> Tensor:
+    def forward(self, obs: Tensor, step: RolloutStep) -> Tensor:
         """Computes the current step.
 
         Args:
-            encoder: The encoder whose cache this is.
             obs: (B, *obs).
-            features: (B, F), or None.
-            handle: Slot and time step of each row, (B, 2).
+            step: Slot and time step of each row, and what it carries.
 
         Returns:
             (B, D).
@@ -60,15 +63,15 @@ class RolloutCache:
         Raises:
             RuntimeError: If the history does not stand at these steps.
         """
-        slots, steps = handle.cpu().numpy().T
+        slots, steps = step.handle.cpu().numpy().T
         self._check(slots, steps)
-        kv = self._fresh(encoder, handle.device)
+        kv = self._fresh(step.handle.device)
         starts, tenants = self.history.starts[slots], self.history.tenants[slots]
         is_current = (self._next[slots] == steps) & (self._tenants[slots] == tenants)
         behind = ~is_current & (steps > starts)
         if behind.any():
-            self._rebuild(encoder, kv, slots[behind], steps[behind], starts[behind])
-        tokens = encoder.embed(obs, features)
+            self._rebuild(kv, slots[behind], steps[behind], starts[behind])
+        tokens = self.embedding(obs, step.prev)
         assert self._stepper is not None  # made with the cache
         out = self._stepper.step(tokens, kv, slots, steps, starts)
         self._next[slots], self._tenants[slots] = steps + 1, tenants
@@ -83,10 +86,11 @@ class RolloutCache:
                 "or act by hand with `module.get_initial_state()`."
             )
 
-    def _fresh(self, encoder: "AttentionEncoder", device: torch.device) -> KVCache:
+    def _fresh(self, device: torch.device) -> KVCache:
         """Returns the cache; an empty one if the weights, the slots or the device changed."""
         if self._owners is None:
-            self._owners = [m._parameters for m in encoder.modules() if m._parameters]
+            parts = (*self.embedding.modules(), *self.transformer.modules())
+            self._owners = [part._parameters for part in parts if part._parameters]
         weights = (device, *_fingerprint(self._owners))
         is_known = weights == self._weights and len(self._next) == self.history.num_slots
         if self._kv is not None and is_known:
@@ -94,40 +98,35 @@ class RolloutCache:
         self._weights = weights
         self._next = np.full(self.history.num_slots, -1)
         self._tenants = np.zeros(self.history.num_slots, np.int64)
-        self._stepper = Stepper(encoder.transformer)
+        self._stepper = Stepper(self.transformer)
         self._kv = KVCache(
-            num_layers=self.attention.num_layers,
+            strides=self.transformer.strides,
             num_slots=self.history.num_slots,
             num_heads=self.attention.num_heads,
             head_size=self.attention.head_size,
             window=self.attention.window,
             device=device,
-            dtype=encoder.input.weight.dtype,
+            dtype=self.embedding.input.weight.dtype,
         )
         return self._kv
 
     def _rebuild(
-        self,
-        encoder: "AttentionEncoder",
-        kv: KVCache,
-        slots: np.ndarray,
-        steps: np.ndarray,
-        starts: np.ndarray,
+        self, kv: KVCache, slots: np.ndarray, steps: np.ndarray, starts: np.ndarray
     ) -> None:
         """Fills keys and values of some slots from their raw inputs."""
         length = min(self.attention.context_len, int((steps - starts).max()))
         if not length:
             return
-        device = encoder.input.weight.device
-        obs, features = self.history.context(slots, steps, length)
-        valid = torch.from_numpy(steps[:, None] + np.arange(-length, 0) >= starts[:, None])
-        index = valid.flatten().nonzero().squeeze(1)
-        flat_obs = torch.from_numpy(obs).flatten(0, 1)[index].to(device)
-        flat_features = torch.from_numpy(features).flatten(0, 1)[index].to(device)
-        tokens = encoder.embed(flat_obs, flat_features)
-        rows = tokens.new_zeros(valid.numel(), tokens.shape[-1])
-        rows = rows.index_copy(0, index.to(device), tokens).unflatten(0, valid.shape)
-        encoder.transformer.prefill(rows, kv, slots, steps, starts)
+        obs, rows = self.history.context(slots, steps, length)
+        valid = steps[:, None] + np.arange(-length, 0) >= starts[:, None]
+        prev = self.history.prev_inputs.stack(rows)[valid] if rows.shape[-1] else None
+        tokens = self._tokens(obs[valid], prev)
+        self.transformer.prefill(tokens, valid.sum(axis=1), kv, slots, steps)
+
+    def _tokens(self, obs: np.ndarray, prev: np.ndarray | None) -> Tensor:
+        device = self.embedding.input.weight.device
+        carried = None if prev is None else torch.from_numpy(prev).to(device)
+        return self.embedding(torch.from_numpy(obs).to(device), carried)
 
 
 def _fingerprint(owners: list[dict[str, nn.Parameter | None]]) -> list[int]:

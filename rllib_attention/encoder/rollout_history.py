@@ -1,90 +1,100 @@
 """The raw inputs of the last steps of every episode that a runner is playing.
 
-Shapes: N slots, R ring entries, B batch, C context, F features.
+Shapes: N slots, R ring entries, B batch, C context, A row of a previous action and reward,
+P stacked rows.
 """
-
-from collections.abc import Iterable
 
 import numpy as np
 
+from rllib_attention.encoder.prev_inputs import PrevInputs
+
 
 class RolloutHistory:
-    """A ring buffer of observations (and previous-action features) for each running episode.
+    """A ring buffer of observations (and previous actions and rewards) for each running episode.
 
     It is what a KV cache is rebuilt from when weights change, and where an episode fragment
     gets its context from when RLlib's own lookback is too short. Step s of a slot lives in ring
-    entry s mod R.
+    entry s mod R. Observations take C + 2 times their size for each slot.
 
     Args:
         context_len: Steps of context C that the encoder sees.
-        num_features: Previous-action and -reward features F of one step.
+        prev_inputs: The encoder's previous actions and rewards.
+
+    Attributes:
+        steps: The last step written to each slot, (N,).
+        starts: The first step known of each slot's episode, (N,).
+        tenants: Counts up whenever a slot begins anew, (N,).
     """
 
-    def __init__(self, context_len: int, num_features: int):
-        self.context_len, self.num_features = context_len, num_features
+    def __init__(self, context_len: int, prev_inputs: PrevInputs):
+        self.context_len, self.prev_inputs = context_len, prev_inputs
         # One entry for the current step; one more because an episode fragment starts one step
-        # before its first visit to the connector.
-        self.size = context_len + 2
+        # before its first visit to the connector; and rows that the oldest step reaches back to.
+        self._reach = max(0, prev_inputs.depth - 1)
+        self.size = context_len + 2 + self._reach
         self.num_slots = 0
         self.obs: np.ndarray | None = None
-        self.features = np.zeros((0, self.size, num_features), np.float32)
-        self.steps = np.zeros(0, np.int64)  # last step written, -1 for a free slot
-        self.starts = np.zeros(0, np.int64)  # first step known
-        self.tenants = np.zeros(0, np.int64)  # counts up whenever a slot begins anew
-        self._slots: dict[str, int] = {}
-        self._free: list[int] = []
-        self._done: list[str] = []
+        self.rows = np.zeros((0, self.size, prev_inputs.row_size), np.float32)
+        self.steps = np.zeros(0, np.int64)
+        self.starts = np.zeros(0, np.int64)
+        self.tenants = np.zeros(0, np.int64)
 
-    def slot(self, key: str) -> int | None:
-        """Returns the slot of a running episode, or None."""
-        return self._slots.get(key)
+    def fits(self, context_len: int, prev_inputs: PrevInputs) -> bool:
+        """Returns whether an encoder with these options could read this history."""
+        mine = self.prev_inputs
+        same_rows = (mine.row_size, mine.depth) == (prev_inputs.row_size, prev_inputs.depth)
+        return self.context_len == context_len and same_rows
 
-    def open(self, key: str, first_step: int, slot: int | None = None) -> int:
-        """Gives an episode a slot that holds nothing before `first_step` yet.
+    def begin(self, slot: int, first_step: int) -> None:
+        """Makes a slot hold nothing before `first_step`.
 
         Args:
-            key: The ID of the episode.
+            slot: Any slot; the history grows to hold it.
             first_step: The first step that will be written.
-            slot: The slot that it has already, if it has one.
         """
-        if slot is None:
-            if not self._free:
-                self._grow()
-            self._free.sort(reverse=True)  # lowest first keeps slots in the order of the batch
-            slot = self._slots[key] = self._free.pop()
+        if slot >= self.num_slots:
+            self._grow(slot + 1)
         self.steps[slot] = first_step - 1
         self.starts[slot] = first_step
         self.tenants[slot] += 1
-        return slot
+        self.rows[slot] = self.prev_inputs.none
 
-    def close_later(self, key: str) -> None:
-        """Frees an ended episode's slot at the next `collect`: its last row is still computed."""
-        self._done.append(key)
+    def stands_before(self, slot: int | None, step: int) -> bool:
+        """Returns whether a slot's newest step is the one before `step`."""
+        return slot is not None and self.steps[slot] == step - 1
 
-    def collect(self, gone: Iterable[str] = ()) -> None:
-        """Frees the slots of ended episodes, and of those that are gone."""
-        for key in (*self._done, *gone):
-            slot = self._slots.pop(key, None)
-            if slot is not None:
-                self.steps[slot] = -1
-                self._free.append(slot)
-        self._done = []
-
-    def write(self, slot: int, step: int, obs: np.ndarray, features: np.ndarray | None) -> None:
-        """Writes one step's input."""
+    def write(self, slot: int, step: int, obs: np.ndarray, row: np.ndarray | None) -> None:
+        """Writes one step's observation, and its row of a previous action and reward (A,)."""
         if self.obs is None:
             dtype = np.float32 if obs.dtype == np.float64 else obs.dtype
             self.obs = np.zeros((self.num_slots, self.size, *obs.shape), dtype)
         entry = step % self.size
         self.obs[slot, entry] = obs
-        if features is not None:
-            self.features[slot, entry] = features
+        if row is not None:
+            self.rows[slot, entry] = row
         self.steps[slot] = step
 
-    def features_before(self, slot: int, step: int) -> np.ndarray | None:
-        """Returns the features (F,) of the step before, or None if that is not known."""
-        known = self.starts[slot] < step == self.steps[slot] + 1
-        return self.features[slot, (step - 1) % self.size] if known else None
+    def fill(self, slot: int, first_step: int, obs: np.ndarray, rows: np.ndarray) -> None:
+        """Makes a slot hold consecutive steps.
+
+        Args:
+            slot: Any slot.
+            first_step: The first of the steps.
+            obs: Their observations, (K, *obs).
+            rows: Their rows, and those before that the first one reaches back to,
+                (depth - 1 + K, A).
+        """
+        self.begin(slot, first_step)
+        steps = np.arange(first_step - self._reach, first_step + len(obs))
+        self.rows[slot, steps % self.size] = rows
+        for step, observation in enumerate(obs, first_step):
+            self.write(slot, step, observation, None)
+
+    def prev(self, slots: np.ndarray, steps: np.ndarray) -> np.ndarray | None:
+        """Returns what some steps carry of previous actions and rewards, (B, P), or None."""
+        if not self.prev_inputs.size:
+            return None
+        return self.prev_inputs.stack(self.rows_before(slots, steps + 1, 1))[:, 0]
 
     def context(
         self, slots: np.ndarray, stops: np.ndarray, length: int
@@ -97,26 +107,29 @@ class RolloutHistory:
             length: At most C.
 
         Returns:
-            Observations (B, length, ...) and features (B, length, F); steps before an episode's
-            first known step hold arbitrary values.
+            Observations (B, length, *obs), and rows (B, depth - 1 + length, A), of which the first
+            ones are those that the oldest step reaches back to. Steps before an episode's first
+            known one hold arbitrary observations.
         """
         assert self.obs is not None
-        entry = (stops[:, None] + np.arange(-length, 0)) % self.size
-        index = slots[:, None]
-        return self.obs[index, entry], self.features[index, entry]
+        entry = self._entries(stops, length)
+        return self.obs[slots[:, None], entry], self.rows_before(slots, stops, length)
 
-    def _grow(self) -> None:
-        """Doubles the slots."""
-        old, new = self.num_slots, max(1, self.num_slots)
-        self.num_slots = old + new
-        self.features = _extend(self.features, new)
-        self.steps = np.concatenate((self.steps, np.full(new, -1)))
-        self.starts = _extend(self.starts, new)
-        self.tenants = _extend(self.tenants, new)
+    def rows_before(self, slots: np.ndarray, stops: np.ndarray, length: int) -> np.ndarray:
+        """Returns the rows of the `length` steps before `stops`, as `context` does."""
+        return self.rows[slots[:, None], self._entries(stops, length + self._reach)]
+
+    def _entries(self, stops: np.ndarray, length: int) -> np.ndarray:
+        return (stops[:, None] + np.arange(-length, 0)) % self.size
+
+    def _grow(self, num_slots: int) -> None:
+        new, self.num_slots = num_slots - self.num_slots, num_slots
+        self.rows, self.steps, self.starts, self.tenants = (
+            _extended(x, new) for x in (self.rows, self.steps, self.starts, self.tenants)
+        )
         if self.obs is not None:
-            self.obs = _extend(self.obs, new)
-        self._free.extend(range(old, self.num_slots))
+            self.obs = _extended(self.obs, new)
 
 
-def _extend(array: np.ndarray, rows: int) -> np.ndarray:
+def _extended(array: np.ndarray, rows: int) -> np.ndarray:
     return np.concatenate((array, np.zeros((rows, *array.shape[1:]), array.dtype)))

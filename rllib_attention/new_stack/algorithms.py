@@ -1,11 +1,17 @@
-"""Which way observations reach the encoder, by the RLlib class that an algorithm derives from."""
+"""The one table of what differs between RLlib's algorithms, by config class.
+
+Nothing else in this package asks which algorithm a config belongs to.
+"""
 
 import enum
-import logging
+from dataclasses import dataclass
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.appo import APPOConfig
+from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.bc.bc_catalog import BCCatalog
 from ray.rllib.algorithms.bc.torch.default_bc_torch_rl_module import DefaultBCTorchRLModule
+from ray.rllib.algorithms.cql import CQLConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.dqn.dqn_catalog import DQNCatalog
 from ray.rllib.algorithms.dqn.torch.default_dqn_torch_rl_module import DefaultDQNTorchRLModule
@@ -18,47 +24,106 @@ from ray.rllib.algorithms.ppo.torch.default_ppo_torch_rl_module import DefaultPP
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.sac.sac_catalog import SACCatalog
 from ray.rllib.algorithms.sac.torch.default_sac_torch_rl_module import DefaultSACTorchRLModule
+from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.algorithms.tqc.torch.default_tqc_torch_rl_module import DefaultTQCTorchRLModule
 from ray.rllib.algorithms.tqc.tqc_catalog import TQCCatalog
 from ray.rllib.core.models.catalog import Catalog
-from ray.rllib.core.rl_module.rl_module import RLModule, RLModuleSpec
-
-logger = logging.getLogger(__name__)
+from ray.rllib.core.rl_module.rl_module import RLModule
 
 
-class Path(enum.Enum):
-    """How training data reaches the encoder."""
+class DataPath(enum.Enum):
+    """How the steps that an algorithm trains on reach the encoder."""
 
     SEQUENCE = "sequence"
-    """Chunks of steps, each with a context (PPO, APPO, IMPALA)."""
-    OFFLINE_SEQUENCE = "offline sequence"
-    """The same from recorded episodes (BC, MARWIL)."""
+    """Chunks of steps, each with a context in `STATE_IN`."""
     WINDOW = "window"
-    """One window for each transition (DQN, SAC, TQC, CQL, IQL, and unknown algorithms)."""
+    """Observations that bring their context along, in one tensor."""
 
 
-# The first class that a config is an instance of decides; IQL derives from MARWIL in RLlib.
-_PATHS: tuple[tuple[type[AlgorithmConfig], Path], ...] = (
-    (IQLConfig, Path.WINDOW),
-    (MARWILConfig, Path.OFFLINE_SEQUENCE),
-    (PPOConfig, Path.SEQUENCE),
-    (IMPALAConfig, Path.SEQUENCE),
-    (DQNConfig, Path.WINDOW),
-    (SACConfig, Path.WINDOW),
+class ChunkRule(enum.Enum):
+    """How long a training chunk is where the user does not say."""
+
+    CONTEXT = "context"
+    """Twice its context, as long as two chunks fit into a minibatch."""
+    FRAGMENT = "fragment"
+    """A whole fragment and its artificial last step."""
+    RUN = "run"
+    """A run of replayed transitions, as long as a batch still has enough runs."""
+    TRANSITION = "transition"
+    """One transition."""
+
+
+@dataclass(frozen=True)
+class AlgorithmTraits:
+    """What `use_attention` has to know of an algorithm.
+
+    Attributes:
+        data_path: How its training data reach the encoder.
+        chunk_rule: How long its training chunks are by default.
+        next_obs: Whether its learner reads `NEXT_OBS`. On the window path it is always there.
+        offline: Whether it trains on recorded episodes only.
+        vtrace: Whether its learner computes V-trace on the rows of the train batch.
+        replay: Whether it samples from a replay buffer that it fills itself.
+        min_dataset_iters: Least `dataset_num_iters_per_learner` with a local learner; below 2,
+            RLlib hands the learner a batch in place of an iterator.
+    """
+
+    data_path: DataPath
+    chunk_rule: ChunkRule
+    next_obs: bool = False
+    offline: bool = False
+    vtrace: bool = False
+    replay: bool = False
+    min_dataset_iters: int = 1
+
+
+_PPO = AlgorithmTraits(DataPath.SEQUENCE, ChunkRule.CONTEXT)
+_IMPALA = AlgorithmTraits(DataPath.SEQUENCE, ChunkRule.FRAGMENT, vtrace=True)
+_MARWIL = AlgorithmTraits(DataPath.SEQUENCE, ChunkRule.CONTEXT, next_obs=True, offline=True)
+_DQN = AlgorithmTraits(DataPath.WINDOW, ChunkRule.RUN, next_obs=True, replay=True)
+_IQL = AlgorithmTraits(DataPath.WINDOW, ChunkRule.RUN, next_obs=True, offline=True)
+_CQL = AlgorithmTraits(
+    DataPath.WINDOW, ChunkRule.RUN, next_obs=True, offline=True, min_dataset_iters=2
 )
+# A window stands for itself in whatever loss an algorithm has, while chunks need one that knows of
+# time and masks.
+UNKNOWN = AlgorithmTraits(DataPath.WINDOW, ChunkRule.TRANSITION, next_obs=True, replay=True)
+"""What is taken for algorithms that derive from none in the table."""
 
-# The first class that an RLModule derives from decides; the others derive from these.
-_CATALOGS: tuple[tuple[type[RLModule], type[Catalog]], ...] = (
-    (DefaultTQCTorchRLModule, TQCCatalog),
-    (DefaultSACTorchRLModule, SACCatalog),
-    (DefaultDQNTorchRLModule, DQNCatalog),
-    (DefaultBCTorchRLModule, BCCatalog),
-    (DefaultPPOTorchRLModule, PPOCatalog),
-)
+TRAITS: dict[type[AlgorithmConfig], AlgorithmTraits] = {
+    PPOConfig: _PPO,
+    APPOConfig: _IMPALA,
+    IMPALAConfig: _IMPALA,
+    BCConfig: _MARWIL,
+    MARWILConfig: _MARWIL,
+    DQNConfig: _DQN,
+    SACConfig: _DQN,
+    TQCConfig: _DQN,
+    CQLConfig: _CQL,
+    IQLConfig: _IQL,
+}
+"""By config class; the nearest class that a config derives from counts."""
+
+CATALOGS: dict[type[RLModule], type[Catalog]] = {
+    DefaultPPOTorchRLModule: PPOCatalog,
+    DefaultBCTorchRLModule: BCCatalog,
+    DefaultDQNTorchRLModule: DQNCatalog,
+    DefaultSACTorchRLModule: SACCatalog,
+    DefaultTQCTorchRLModule: TQCCatalog,
+}
+"""The catalog of each default RLModule; those of the other algorithms derive from these."""
+
+_REFUSED = {
+    # By name: importing DreamerV3 needs packages that RLlib does not install.
+    "DreamerV3Config": "DreamerV3 cannot use attention: it has no encoder to replace, its world "
+    "model keeps a recurrent state of its own. Use PPOConfig, SACConfig, DQNConfig or another.",
+}
 
 
-def algorithm_path(config: AlgorithmConfig) -> Path:
-    """Returns the path of an algorithm.
+def algorithm_traits(config: AlgorithmConfig) -> AlgorithmTraits:
+    """Returns what differs for an algorithm.
+
+    The nearest class in `TRAITS` that its config derives from counts, else `UNKNOWN`.
 
     Args:
         config: A config of the new API stack.
@@ -66,54 +131,27 @@ def algorithm_path(config: AlgorithmConfig) -> Path:
     Raises:
         ValueError: For DreamerV3, which has no encoder to replace.
     """
-    if any(cls.__name__ == "DreamerV3Config" for cls in type(config).__mro__):
-        raise ValueError(
-            "DreamerV3 cannot use attention: it has no encoder to replace, its world model keeps "
-            "a recurrent state of its own. Use PPOConfig, SACConfig, DQNConfig or another."
-        )
-    for config_class, path in _PATHS:
-        if isinstance(config, config_class):
-            return path
-    logger.info(
-        "%s derives from no algorithm of RLlib that attention knows: it takes the window path.",
-        type(config).__name__,
-    )
-    return Path.WINDOW
+    classes = type(config).__mro__
+    for cls in classes:
+        if cls.__name__ in _REFUSED:
+            raise ValueError(_REFUSED[cls.__name__])
+    return next((TRAITS[cls] for cls in classes if cls in TRAITS), UNKNOWN)
 
 
-def catalog_for(config: AlgorithmConfig, spec: RLModuleSpec) -> type[Catalog]:
-    """Returns the catalog class that a module needs, the user's own if there is one.
+def trains_offline(config: AlgorithmConfig) -> bool:
+    """Returns whether an algorithm trains on recorded episodes.
 
     Args:
-        config: The algorithm's config.
-        spec: The user's module spec, possibly empty.
-
-    Raises:
-        ValueError: If the module is no RLlib default (or a subclass), or the user's catalog does
-            not belong to it.
+        config: A config of the new API stack.
     """
-    default = config.get_default_rl_module_spec()
-    module_class = spec.module_class or getattr(default, "module_class", None)
-    for base, catalog_class in _CATALOGS:
-        if isinstance(module_class, type) and issubclass(module_class, base):
-            return _check_catalog(spec.catalog_class, catalog_class, base)
-    raise ValueError(
-        "`use_attention` builds attention into RLlib's default RLModules, got "
-        f"{module_class!r}. In an RLModule of your own, build an `AttentionEncoder` (see "
-        "`AttentionEncoderConfig`), or derive it from the algorithm's default module."
-    )
+    return config.is_offline or algorithm_traits(config).offline
 
 
-def _check_catalog(
-    given: type[Catalog] | None, needed: type[Catalog], module_class: type[RLModule]
-) -> type[Catalog]:
-    if given is None:
-        return needed
-    if not (isinstance(given, type) and issubclass(given, needed)):
-        raise ValueError(
-            f"{module_class.__name__} needs a catalog derived from {needed.__name__}, got "
-            f"{getattr(given, '__name__', given)!r}. Use "
-            f"`config.rl_module(rl_module_spec=RLModuleSpec(catalog_class={needed.__name__}))`, or "
-            "leave `catalog_class` out."
-        )
-    return given
+def catalog_for(module_class: type[RLModule] | None) -> type[Catalog] | None:
+    """Returns the catalog that an RLModule class needs, None if it is no default one of RLlib.
+
+    Args:
+        module_class: RLlib's default module of some algorithm, or a class that derives from it.
+    """
+    classes = module_class.__mro__ if isinstance(module_class, type) else ()
+    return next((CATALOGS[cls] for cls in classes if cls in CATALOGS), None)

@@ -1,37 +1,51 @@
-"""How long training chunks are where the user leaves that to us."""
+"""How long training chunks are: what the user says, else what pays for the algorithm."""
 
 import dataclasses
+from collections.abc import Iterable
+from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
 
 from rllib_attention.config import DEFAULT_CHUNK
-from rllib_attention.search_space import SearchSpace, known_setting
+from rllib_attention.new_stack.algorithms import AlgorithmTraits, ChunkRule
+from rllib_attention.new_stack.module_specs import given_max_seq_len
+from rllib_attention.new_stack.replay_buffers import run_length_that_pays
+from rllib_attention.search_space import SearchSpace, is_search_space, known_setting
+
+_FIELD = "max_seq_len"
 
 
-def with_chunk_length(config: AlgorithmConfig, space: SearchSpace) -> SearchSpace:
-    """Returns the options with a `max_seq_len`, if there is none yet.
+def with_chunk_length(
+    config: AlgorithmConfig, space: SearchSpace, traits: AlgorithmTraits, module_ids: Iterable[str]
+) -> SearchSpace:
+    """Returns the options with a `max_seq_len`.
 
-    Long chunks are cheap: each one computes its C steps of context anew. But a minibatch is made of
-    whole chunks, and one of several episodes has less noise. So a chunk is as long as twice its
-    context, as long as two of them fit into a minibatch. APPO and IMPALA take whole fragments: see
-    `vtrace.py`.
+    It is that of the options, else that of a module's `model_config`, else one that pays.
 
     Args:
-        config: The algorithm's config.
-        space: The options; a `max_seq_len` that is given or searched stays.
+        config: The user's config.
+        space: The options.
+        traits: What is special to the algorithm.
+        module_ids: The modules that get attention.
+
+    Raises:
+        TypeError: If the `max_seq_len` of a `model_config` is not an int.
+        ValueError: If options and `model_config` do not say the same, or modules differ.
     """
-    if space.fixed.max_seq_len is not None or "max_seq_len" in space.searched:
+    given = _given_by_model_configs(config, module_ids)
+    said = space.searched.get(_FIELD, space.fixed.max_seq_len)
+    if given is not None and said not in (None, given):
+        raise ValueError(
+            f"`model_config` asks for max_seq_len={given}, but the options of `use_attention` for "
+            f"max_seq_len={said}: expected the same. Use `use_attention(config, "
+            f"max_seq_len={given})`, or leave it out of `config.rl_module(model_config=...)` and "
+            "of the module's spec."
+        )
+    if said is not None:
         return space
-    fragment = fragment_length(config)
-    if isinstance(config, IMPALAConfig):
-        length = DEFAULT_CHUNK if fragment is None else fragment + 1
-    else:
-        context = max(attention.context_len for attention in space.candidates())
-        minibatch = known_setting(config, "minibatch_size")
-        most = DEFAULT_CHUNK if minibatch is None else minibatch // 2
-        length = max(1, min(most, max(DEFAULT_CHUNK, 2 * context)))
-        length = length if fragment is None else min(length, fragment)
+    length = _length_that_pays(config, space, traits) if given is None else given
+    if is_search_space(length):
+        return dataclasses.replace(space, searched=space.searched | {_FIELD: length})
     return dataclasses.replace(space, fixed=space.fixed.replace(max_seq_len=length))
 
 
@@ -49,3 +63,38 @@ def fragment_length(config: AlgorithmConfig) -> int | None:
         return config.get_rollout_fragment_length()
     except TypeError:
         return None  # it follows from a batch size that is a search space
+
+
+def _given_by_model_configs(config: AlgorithmConfig, module_ids: Iterable[str]) -> Any:
+    by_module = {mid: given_max_seq_len(config, mid) for mid in module_ids}
+    given = {mid: length for mid, length in by_module.items() if length is not None}
+    lengths = list(given.values())
+    if any(length != lengths[0] for length in lengths):
+        raise ValueError(
+            "One call of `use_attention` gives all of its modules one `max_seq_len`, but their "
+            f"`model_config`s ask for different ones: {given}. Use one call for each: "
+            f"`use_attention(config, module_ids=[{next(iter(given))!r}])`."
+        )
+    return lengths[0] if lengths else None
+
+
+def _length_that_pays(config: AlgorithmConfig, space: SearchSpace, traits: AlgorithmTraits) -> int:
+    """Returns the default length.
+
+    Long chunks are cheap: each one computes its C steps of context anew. But a minibatch is made of
+    whole chunks, and one of several episodes has less noise. So a chunk is as long as twice its
+    context, as long as two of them fit into a minibatch. V-trace wants whole fragments: see
+    `vtrace_checks.py`. Replayed runs follow from the batch: see `run_length.py`.
+    """
+    if traits.chunk_rule is ChunkRule.TRANSITION:
+        return 1
+    if traits.chunk_rule is ChunkRule.RUN:
+        return run_length_that_pays(config)
+    fragment = fragment_length(config)
+    if traits.chunk_rule is ChunkRule.FRAGMENT:
+        return DEFAULT_CHUNK if fragment is None else fragment + 1
+    context = max(attention.context_len for attention in space.candidates())
+    minibatch = known_setting(config, "minibatch_size")
+    most = DEFAULT_CHUNK if minibatch is None else minibatch // 2
+    length = max(1, min(most, max(DEFAULT_CHUNK, 2 * context)))
+    return length if fragment is None else min(length, fragment)

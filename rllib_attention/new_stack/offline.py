@@ -1,73 +1,101 @@
 """What recorded episodes need so that attention sees their true past (BC, MARWIL, CQL, IQL)."""
 
 import importlib.util
+from dataclasses import dataclass
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.algorithms.cql import CQLConfig
-from ray.rllib.algorithms.marwil import MARWILConfig
 
-from rllib_attention.new_stack.algorithms import Path
+from rllib_attention.new_stack.algorithms import AlgorithmTraits, DataPath
 from rllib_attention.new_stack.replay_buffers import OfflineChunkBuffer, OfflineHistoryBuffer
 from rllib_attention.search_space import is_search_space, known_setting
 
-_HISTORY_LEN = "history_len"
+_HISTORY_LEN, _RUN_LEN = "history_len", "run_len"
 
 
-def is_offline(config: AlgorithmConfig) -> bool:
-    """Returns whether an algorithm trains on recorded data."""
-    return config.is_offline or isinstance(config, MARWILConfig | CQLConfig)
+@dataclass(frozen=True)
+class OfflineSampling:
+    """How RLlib's `OfflinePreLearner` samples what it has read: it goes through a buffer.
 
-
-def set_offline_data(config: AlgorithmConfig, path: Path, history_len: int) -> None:
-    """Sets how recorded episodes are sampled, where the user left that at its default.
-
-    Episodes go through RLlib's `OfflinePreLearner`, which adds them to a buffer and samples from
-    it. The sequence path samples chunks with a lookback; the window path samples transitions, whose
-    past RLlib's buffer drops. What was sampled is never materialized, whatever the user's setting:
-    it would be the same few chunks in each epoch, and windows take C + 1 times the memory.
-
-    Args:
-        config: The user's config, changed in place.
-        path: The algorithm's path.
-        history_len: Steps that attention looks back.
+    Attributes:
+        buffer_class: The buffer's class.
+        buffer_kwargs: What it is built with.
     """
-    if not is_offline(config):
-        return
-    is_window = path is Path.WINDOW
-    config.offline_data(materialize_mapped_data=False)
-    if config.prelearner_buffer_class is None:
-        buffer_class = OfflineHistoryBuffer if is_window else OfflineChunkBuffer
-        config.offline_data(prelearner_buffer_class=buffer_class)
-    if is_window:
-        kwargs = {_HISTORY_LEN: history_len} | config.prelearner_buffer_kwargs
-        config.offline_data(prelearner_buffer_kwargs=kwargs)
+
+    buffer_class: Any
+    buffer_kwargs: dict[str, Any]
+
+    @classmethod
+    def of(cls, config: AlgorithmConfig) -> "OfflineSampling":
+        """Returns what a config says.
+
+        Args:
+            config: A config of the new API stack.
+        """
+        return cls(config.prelearner_buffer_class, config.prelearner_buffer_kwargs)
+
+    def apply(self, config: AlgorithmConfig) -> None:
+        """Puts it into a config.
+
+        What was sampled is never materialized, whatever the user's setting: it would be the same
+        few chunks in each epoch, and windows take C + 1 times the memory.
+
+        Args:
+            config: The config; changed in place.
+        """
+        config.offline_data(
+            materialize_mapped_data=False,
+            prelearner_buffer_class=self.buffer_class,
+            prelearner_buffer_kwargs=self.buffer_kwargs,
+        )
 
 
-def check_offline_data(config: AlgorithmConfig, path: Path, history_len: int) -> None:
-    """Checks that an offline algorithm reads episodes, and samples them with their past.
+def offline_sampling(
+    config: AlgorithmConfig, traits: AlgorithmTraits, history_len: int, run_len: int
+) -> OfflineSampling:
+    """Returns how recorded episodes are to be sampled where the user left that at its default.
+
+    The sequence path samples chunks with a lookback; the window path samples transitions, whose
+    past RLlib's buffer drops.
 
     Args:
         config: The user's config.
-        path: The algorithm's path.
+        traits: What is special to the algorithm.
+        history_len: Steps that attention looks back.
+        run_len: Transitions of a run; window path only.
+    """
+    given = OfflineSampling.of(config)
+    if traits.data_path is DataPath.SEQUENCE:
+        return OfflineSampling(given.buffer_class or OfflineChunkBuffer, given.buffer_kwargs)
+    kwargs = {_HISTORY_LEN: history_len, _RUN_LEN: run_len} | given.buffer_kwargs
+    return OfflineSampling(given.buffer_class or OfflineHistoryBuffer, kwargs)
+
+
+def check_offline_data(
+    config: AlgorithmConfig, sampling: OfflineSampling, traits: AlgorithmTraits, history_len: int
+) -> None:
+    """Checks that an offline algorithm reads episodes, and samples them with their past.
+
+    Args:
+        config: The config.
+        sampling: How episodes are sampled.
+        traits: What is special to the algorithm.
         history_len: Steps that attention looks back.
 
     Raises:
         ImportError: If recorded episodes cannot be read, because msgpack-numpy is missing.
         ValueError: If the config cannot work with attention.
     """
-    if not is_offline(config):
-        return
     _check_reading(config)
     if config.is_multi_agent:
         raise ValueError(
-            "RLlib reads offline data of a single agent only, got a multi-agent config. Leave out "
-            "`config.multi_agent(...)`."
+            "RLlib reads offline data of a single agent only, got the multi-agent "
+            f"`policies` {sorted(config.policies)}. Leave out `config.multi_agent(...)`."
         )
-    if isinstance(config, CQLConfig):
-        _check_cql(config)
-    if path is Path.WINDOW:
-        _check_buffer(config, history_len)
+    _check_dataset_iters(config, traits)
+    if traits.data_path is DataPath.WINDOW:
+        _check_buffer(sampling, history_len)
+        _check_n_step(config)
 
 
 def _check_reading(config: AlgorithmConfig) -> None:
@@ -81,25 +109,26 @@ def _check_reading(config: AlgorithmConfig) -> None:
         )
     if config.input_read_episodes and importlib.util.find_spec("msgpack_numpy") is None:
         raise ImportError(
-            "RLlib needs msgpack-numpy to read recorded episodes. Mend it with "
-            "`pip install msgpack-numpy`."
+            "RLlib needs msgpack-numpy to read recorded episodes (`input_read_episodes=True`), but "
+            "it is not installed. Fix: `pip install msgpack-numpy`."
         )
 
 
-def _check_cql(config: CQLConfig) -> None:
-    num_iters = config.dataset_num_iters_per_learner
-    if is_search_space(num_iters):
+def _check_dataset_iters(config: AlgorithmConfig, traits: AlgorithmTraits) -> None:
+    num_iters, least = config.dataset_num_iters_per_learner, traits.min_dataset_iters
+    if config.num_learners or least == 1 or is_search_space(num_iters):
         return
-    if config.num_learners == 0 and (num_iters is None or num_iters < 2):
+    if num_iters is None or num_iters < least:
         raise ValueError(
-            "`dataset_num_iters_per_learner` must be at least 2 for CQL with a local learner "
-            f"(RLlib hands it a batch in place of an iterator otherwise), got {num_iters}. Use "
+            f"`dataset_num_iters_per_learner` must be at least {least} for "
+            f"{type(config).__name__} with a local learner (RLlib hands it a batch in place of an "
+            f"iterator otherwise), got {num_iters}. Use "
             "`config.offline_data(dataset_num_iters_per_learner=100)`."
         )
 
 
-def _check_buffer(config: AlgorithmConfig, history_len: int) -> None:
-    buffer_class = config.prelearner_buffer_class
+def _check_buffer(sampling: OfflineSampling, history_len: int) -> None:
+    buffer_class = sampling.buffer_class
     if not issubclass(buffer_class or object, OfflineHistoryBuffer):
         raise ValueError(
             "`prelearner_buffer_class` must be an OfflineHistoryBuffer, whose samples carry their "
@@ -107,7 +136,7 @@ def _check_buffer(config: AlgorithmConfig, history_len: int) -> None:
             "`use_attention`, or derive yours from "
             "`rllib_attention.new_stack.replay_buffers.OfflineHistoryBuffer`."
         )
-    given: Any = config.prelearner_buffer_kwargs.get(_HISTORY_LEN)
+    given = sampling.buffer_kwargs.get(_HISTORY_LEN)
     if given is None or given < history_len:
         raise ValueError(
             f"`prelearner_buffer_kwargs` must hold a `{_HISTORY_LEN}` of at least the "
@@ -115,10 +144,12 @@ def _check_buffer(config: AlgorithmConfig, history_len: int) -> None:
             "`use_attention`, or use "
             f'`config.offline_data(prelearner_buffer_kwargs={{"{_HISTORY_LEN}": {history_len}}})`.'
         )
+
+
+def _check_n_step(config: AlgorithmConfig) -> None:
     n_step = known_setting(config, "n_step")
     if n_step not in (None, 1):
         raise ValueError(
-            f"`n_step` must be 1 for offline data, got {n_step}: RLlib's uniform replay "
-            "buffer returns wrong n-step transitions at the end of an episode. Use "
-            "`config.training(n_step=1)`."
+            f"`n_step` must be 1 for offline data, got {n_step}: the losses of CQL and IQL "
+            "discount by one step. Use `config.training(n_step=1)`."
         )

@@ -3,12 +3,20 @@
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.block import Block
 from rllib_attention.nn.feed_forward import FeedForward
-from rllib_attention.nn.gates import GRUGate, ResidualGate
-from rllib_attention.nn.kv_cache import KVCache, StepIndex
-from rllib_attention.nn.layout import AttentionMask, BlockedMask, PackedLayout, row_mask
-from rllib_attention.nn.positions import NoPosition, RelativePosition, RotaryPosition
+from rllib_attention.nn.gates import Gate, GRUGate, ResidualGate
+from rllib_attention.nn.kv_cache import KVCache
+from rllib_attention.nn.masks import AttentionMask, BlockedMask, row_mask
+from rllib_attention.nn.packing import PackedLayout
+from rllib_attention.nn.positions import (
+    NoPosition,
+    RecencyPosition,
+    RelativePosition,
+    RotaryPosition,
+)
+from rllib_attention.nn.rings import Rings, StepIndex
 from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
+from rllib_attention.nn.views import PackedView, PrefillView, RowsView, View
 
 __all__ = [
     "AttentionMask",
@@ -16,15 +24,22 @@ __all__ = [
     "BlockedMask",
     "FeedForward",
     "GRUGate",
+    "Gate",
     "KVCache",
     "MultiHeadAttention",
     "NoPosition",
     "PackedLayout",
+    "PackedView",
+    "PrefillView",
+    "RecencyPosition",
     "RelativePosition",
     "ResidualGate",
+    "Rings",
     "RotaryPosition",
+    "RowsView",
     "StepIndex",
     "Stepper",
     "Transformer",
+    "View",
     "row_mask",
 ]

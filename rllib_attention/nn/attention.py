@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from rllib_attention.nn.layout import AttentionMask
+from rllib_attention.nn.checks import check_int
+from rllib_attention.nn.masks import AttentionMask
 from rllib_attention.nn.positions import NoPosition
 
 
@@ -20,14 +21,16 @@ class MultiHeadAttention(nn.Module):
         num_heads: Heads H.
         head_size: Size E of one head; scores are divided by √E.
         position: Position scheme, shared by nobody else (it may hold weights).
-        dropout: Probability of dropping a weight α, in training passes only.
+
+    Raises:
+        ValueError: If a size is no positive integer.
     """
 
-    def __init__(
-        self, dim: int, num_heads: int, head_size: int, position: NoPosition, dropout: float = 0.0
-    ):
+    def __init__(self, dim: int, num_heads: int, head_size: int, position: NoPosition):
         super().__init__()
-        self.num_heads, self.head_size, self.dropout = num_heads, head_size, dropout
+        for name, value in (("dim", dim), ("num_heads", num_heads), ("head_size", head_size)):
+            check_int(name, value, 1)
+        self.num_heads, self.head_size = num_heads, head_size
         self.position = position
         self.qkv = nn.Linear(dim, 3 * num_heads * head_size, bias=False)
         self.out = nn.Linear(num_heads * head_size, dim, bias=False)
@@ -51,9 +54,29 @@ class MultiHeadAttention(nn.Module):
         query, key = self.position.rotate(pairs, angles).split(self.num_heads, dim=-2)
         return query, key, value
 
-    def attend(
-        self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask, *, dropout: bool
-    ) -> Tensor:
+    def project_apart(
+        self, queries: Tensor, query_angles: Tensor | None, x: Tensor, angles: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Projects some tokens to queries only, and others to keys and values only.
+
+        Args:
+            queries: The tokens that attend, (..., Q, D).
+            query_angles: Their positions, from `position.angles`.
+            x: The tokens attended to, (..., K, D).
+            angles: Their positions.
+
+        Returns:
+            Query (..., Q, H, E), key and value, (..., K, H, E).
+        """
+        size = self.num_heads * self.head_size
+        for_query, for_memory = self.qkv.weight.split((size, 2 * size))
+        query = F.linear(queries, for_query).unflatten(-1, (-1, self.head_size))
+        memory = F.linear(x, for_memory).unflatten(-1, (-1, self.head_size))
+        key, value = memory.split(self.num_heads, dim=-2)
+        rotate = self.position.rotate
+        return rotate(query, query_angles), rotate(key, angles), value
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
         """C = softmax(s) V through torch's fused kernels.
 
         Args:
@@ -61,17 +84,15 @@ class MultiHeadAttention(nn.Module):
             key: (..., H, K, E).
             value: (..., H, K, E).
             mask: Which query sees which key.
-            dropout: Whether to drop weights with probability `self.dropout`.
 
         Returns:
             (..., H, Q, E).
         """
         query, attn_mask = self._position_mask(query, mask)
-        probability = self.dropout if dropout else 0.0
-        return F.scaled_dot_product_attention(query, key, value, attn_mask, probability)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask)
 
     def weights(self, query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
-        """The weights α themselves, computed step by step; no dropout.
+        """The weights α themselves, computed step by step.
 
         Args:
             query: (..., H, Q, E).
@@ -94,5 +115,5 @@ class MultiHeadAttention(nn.Module):
         query, position_query = self.position.split_query(query)
         if position_query is None:
             return query, mask.bias.to(query.dtype)
-        where = self.position.bias(position_query, mask.distance)
+        where = self.position.bias(position_query, mask.distance, self.position.rows())
         return query, torch.add(mask.bias, where, alpha=self.head_size**-0.5).to(query.dtype)

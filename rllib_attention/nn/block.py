@@ -1,11 +1,13 @@
 """One pre-norm transformer block: x + gate(attention(norm(x))), x + gate(ffn(norm(x)))."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from rllib_attention.nn.attention import MultiHeadAttention
+from rllib_attention.nn.checks import check_int
 from rllib_attention.nn.feed_forward import FeedForward
+from rllib_attention.nn.gates import Gate
+from rllib_attention.nn.views import View
 
 
 class Block(nn.Module):
@@ -22,17 +24,27 @@ class Block(nn.Module):
         feed_forward: The feed-forward sub-layer, or None.
         feed_forward_gate: Joins its output; None without one.
         dim: Embed dim D.
+
+    Raises:
+        ValueError: If `dim` is no positive integer, or there is a feed-forward without a gate or
+            the reverse.
     """
 
     def __init__(
         self,
         attention: MultiHeadAttention,
-        attention_gate: nn.Module,
+        attention_gate: Gate,
         feed_forward: FeedForward | None,
-        feed_forward_gate: nn.Module | None,
+        feed_forward_gate: Gate | None,
         dim: int,
     ):
         super().__init__()
+        check_int("dim", dim, 1)
+        if (feed_forward is None) != (feed_forward_gate is None):
+            raise ValueError(
+                "`feed_forward_gate` must be given with `feed_forward` and only then, got "
+                f"{feed_forward_gate} with {feed_forward}."
+            )
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = attention
         self.attention_gate = attention_gate
@@ -40,26 +52,26 @@ class Block(nn.Module):
         self.feed_forward = feed_forward
         self.feed_forward_gate = feed_forward_gate
 
-    def forward(
-        self,
-        x: Tensor,
-        attend: Callable[[Tensor], Tensor],
-        select: Callable[[Tensor], Tensor] = lambda tokens: tokens,
-    ) -> Tensor:
+    def forward(self, x: Tensor, view: View, dropout: float = 0.0) -> Tensor:
         """Runs the block.
 
         Args:
             x: Tokens, (..., D).
-            attend: Maps normed tokens to C, (..., D), for the tokens that `select` keeps. This is
-                where rows, packed blocks and the KV cache differ.
-            select: Keeps the tokens that later layers need.
+            view: Which tokens see which, and which of them are kept.
+            dropout: Probability of dropping a number that a sub-layer hands to its gate. Weights of
+                attention are not dropped: torch would leave its fused kernels.
 
         Returns:
             The kept tokens, (..., D).
         """
-        x = self.attention_gate(select(x), attend(self.attention_norm(x)))
+        update = view.attend(self.attention, self.attention_norm(x))
+        x = self.attention_gate(view.keep(x), _drop(update, dropout))
         norm, feed_forward = self.feed_forward_norm, self.feed_forward
         gate = self.feed_forward_gate
         if norm is None or feed_forward is None or gate is None:
             return x
-        return gate(x, feed_forward(norm(x)))
+        return gate(x, _drop(feed_forward(norm(x)), dropout))
+
+
+def _drop(update: Tensor, probability: float) -> Tensor:
+    return F.dropout(update, probability) if probability else update

@@ -2,6 +2,8 @@
 
 from torch import Tensor, nn
 
+from rllib_attention.nn.checks import check_int
+
 
 class FeedForward(nn.Module):
     """Two linear maps with a ReLU between, without biases, as in RLlib's GTrXL.
@@ -11,10 +13,15 @@ class FeedForward(nn.Module):
     Args:
         dim: Embed dim D.
         hidden: Width of the hidden layer.
+
+    Raises:
+        ValueError: If a size is no positive integer.
     """
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
+        check_int("dim", dim, 1)
+        check_int("hidden", hidden, 1)
         self.expand = nn.Linear(dim, hidden, bias=False)
         self.contract = nn.Linear(hidden, dim, bias=False)
         for linear in (self.expand, self.contract):

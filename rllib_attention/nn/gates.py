@@ -1,12 +1,48 @@
 """How a sub-layer's output joins its input: residual sum, or GTrXL's GRU gate."""
 
+import math
+
 import torch
 from torch import Tensor, nn
+
+from rllib_attention.nn.checks import check_choice, check_int, check_number
 
 GATES = ("residual", "gru")
 
 
-class ResidualGate(nn.Module):
+class Gate(nn.Module):
+    """Joins a sub-layer's output to its input."""
+
+    def forward(self, x: Tensor, update: Tensor) -> Tensor:
+        """Joins the update to the input.
+
+        Args:
+            x: The sub-layer's input H, (..., D).
+            update: The sub-layer's output C, (..., D).
+
+        Returns:
+            (..., D).
+
+        Raises:
+            NotImplementedError: Always; each gate has its own.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no `forward`.")
+
+    def project(self, x: Tensor, inner: Tensor, weight: Tensor) -> Tensor:
+        """Joins `inner @ weight`, the sub-layer's last projection, in as few kernels as possible.
+
+        Args:
+            x: The sub-layer's input H, (B, D).
+            inner: What its last projection is given, (B, I).
+            weight: That projection, (I, D).
+
+        Returns:
+            (B, D).
+        """
+        return self(x, inner @ weight)
+
+
+class ResidualGate(Gate):
     """The plain residual O = H + C."""
 
     def forward(self, x: Tensor, update: Tensor) -> Tensor:
@@ -21,8 +57,21 @@ class ResidualGate(nn.Module):
         """
         return x + update
 
+    def project(self, x: Tensor, inner: Tensor, weight: Tensor) -> Tensor:
+        """Adds `inner @ weight` to the input, in one kernel.
 
-class GRUGate(nn.Module):
+        Args:
+            x: The sub-layer's input H, (B, D).
+            inner: What its last projection is given, (B, I).
+            weight: That projection, (I, D).
+
+        Returns:
+            (B, D).
+        """
+        return torch.addmm(x, inner, weight)
+
+
+class GRUGate(Gate):
     """GRU gating layer (Parisotto et al. 2019, Stabilizing Transformers for RL, section 3.2).
 
     As there, the update passes a ReLU first. The bias moves the update gate towards the
@@ -31,10 +80,15 @@ class GRUGate(nn.Module):
     Args:
         dim: Embed dim D.
         bias: Initial bias of the update gate; the paper and RLlib take 2.
+
+    Raises:
+        ValueError: If `dim` is no positive integer, or `bias` is not finite.
     """
 
     def __init__(self, dim: int, bias: float = 2.0):
         super().__init__()
+        check_int("dim", dim, 1)
+        check_number("bias", bias, -math.inf, math.inf)
         self.from_update = nn.Linear(dim, 3 * dim, bias=False)  # reset, update, candidate
         self.from_input = nn.Linear(dim, 2 * dim, bias=False)  # reset, update
         self.from_reset = nn.Linear(dim, dim, bias=False)  # candidate
@@ -61,7 +115,7 @@ class GRUGate(nn.Module):
         return torch.lerp(x, candidate, gate)
 
 
-def make_gate(name: str, *, dim: int, bias: float) -> nn.Module:
+def make_gate(name: str, *, dim: int, bias: float) -> Gate:
     """Builds a gate by name.
 
     Args:
@@ -72,8 +126,5 @@ def make_gate(name: str, *, dim: int, bias: float) -> nn.Module:
     Raises:
         ValueError: If `name` is not one of `GATES`.
     """
-    if name == "residual":
-        return ResidualGate()
-    if name == "gru":
-        return GRUGate(dim, bias)
-    raise ValueError(f"`gate` must be one of {GATES}, got {name!r}.")
+    check_choice("gate", name, GATES)
+    return GRUGate(dim, bias) if name == "gru" else ResidualGate()

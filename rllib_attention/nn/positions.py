@@ -1,4 +1,4 @@
-"""Relative positions: rotary, Transformer-XL, and none.
+"""Relative positions: rotary, rotary with a recency bias, Transformer-XL, and none.
 
 Every scheme depends on the distance between query and key only, so shifting an episode's clock
 changes nothing. Shapes: B batch, H heads, N tokens, Q queries, K keys, W window, D embed dim,
@@ -11,7 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-POSITIONS = ("rotary", "relative", "none")
+from rllib_attention.nn.checks import check_choice, check_int
+
+POSITIONS = ("recency", "rotary", "relative", "none")
 
 # Rotations of the first steps are kept, 8 bytes for each pair of a head's entries.
 _TABLE_SIZE = 2048
@@ -20,8 +22,13 @@ _TABLE_SIZE = 2048
 class NoPosition(nn.Module):
     """No position information: attention is a set operation over the window."""
 
-    def angles(self, steps: np.ndarray) -> np.ndarray | None:
-        """Returns what `rotate` needs for tokens at these time steps: nothing here."""
+    def angles(self, steps: np.ndarray, device: torch.device) -> Tensor | None:
+        """Returns what `rotate` needs for tokens at these time steps: nothing here.
+
+        Args:
+            steps: Integer time steps, (...).
+            device: Where the tokens are.
+        """
         return None
 
     def rotate(self, x: Tensor, angles: Tensor | None) -> Tensor:
@@ -33,11 +40,23 @@ class NoPosition(nn.Module):
         """
         return x
 
+    def rotate_(self, x: Tensor, angles: Tensor | None) -> None:
+        """Does the same in place, for passes without gradients.
+
+        Args:
+            x: Queries or keys, (..., H, E).
+            angles: Ignored.
+        """
+
     def split_query(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
         """Returns the query for the content score and the one for the position score (None)."""
         return query, None
 
-    def bias(self, query: Tensor, distance: Tensor) -> Tensor:
+    def rows(self) -> Tensor | None:
+        """Returns what `bias` needs and what depends on weights alone: nothing here."""
+        return None
+
+    def bias(self, query: Tensor, distance: Tensor, rows: Tensor | None) -> Tensor:
         """Not used: only schemes with a position query have a bias.
 
         Raises:
@@ -57,28 +76,32 @@ class RotaryPosition(NoPosition):
         base: Base of the geometric frequencies; 10,000 as in the paper.
 
     Raises:
-        ValueError: If `head_size` is odd.
+        ValueError: If `head_size` is no even positive integer.
     """
 
     def __init__(self, head_size: int, base: float = 10_000.0):
         super().__init__()
+        check_int("head_size", head_size, 2)
         if head_size % 2:
             raise ValueError(f"`head_size` must be even for rotary positions, got {head_size}.")
         self.head_size, self.base = head_size, base
 
-    def angles(self, steps: np.ndarray) -> np.ndarray:
+    def angles(self, steps: np.ndarray, device: torch.device) -> Tensor:
         """Returns the rotation of each time step.
 
         Args:
             steps: Integer time steps, (...).
+            device: Where the tokens are.
 
         Returns:
             Unit complex numbers, (..., 1, E/2), complex64, to broadcast over heads.
         """
         # Most steps are small ones, and to look them up is many times faster.
         if steps.size and steps.min() >= 0 and steps.max() < _TABLE_SIZE:
-            return _rotation_table(self.head_size, self.base)[steps]
-        return _rotations(self.head_size, self.base, steps)
+            rotations = _rotation_table(self.head_size, self.base)[steps]
+        else:
+            rotations = _rotations(self.head_size, self.base, steps)
+        return torch.from_numpy(rotations).to(device)
 
     def rotate(self, x: Tensor, angles: Tensor | None) -> Tensor:
         """Rotates queries or keys to their time steps, each pair of neighbours as one number.
@@ -94,6 +117,65 @@ class RotaryPosition(NoPosition):
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * angles).flatten(-2).to(x.dtype)
 
+    def rotate_(self, x: Tensor, angles: Tensor | None) -> None:
+        """Rotates queries or keys in place, for passes without gradients.
+
+        Args:
+            x: Queries or keys, (..., H, E).
+            angles: From `angles`, (..., 1, E/2).
+        """
+        assert angles is not None
+        if x.dtype == torch.float32:
+            torch.view_as_complex(x.unflatten(-1, (-1, 2))).mul_(angles)
+        else:
+            x.copy_(self.rotate(x, angles))
+
+
+class RecencyPosition(RotaryPosition):
+    """Rotary positions, and scores that fall with the distance, in each head at its own rate.
+
+    Scores lose m_h for each step between query and key, with m = 1, 1/4, 1/16, … and 0 for the last
+    head, which looks at the whole window alike. The bias is that of ALiBi (Press et al. 2022). So a
+    fresh model attends mostly to what has just happened, as a recurrent one does, and what lies far
+    back must prove its worth: a long past is different in every step, and easy to memorise.
+
+    Args:
+        num_heads: Heads H.
+        head_size: Size E of one head; must be even.
+
+    Raises:
+        ValueError: If `head_size` is odd.
+    """
+
+    slopes: Tensor
+
+    def __init__(self, num_heads: int, head_size: int):
+        super().__init__(head_size)
+        slopes = torch.tensor([*(0.25**head for head in range(num_heads - 1)), 0.0])
+        # `bias` is divided by sqrt(E) by whoever asks for it.
+        self.register_buffer("slopes", slopes * head_size**0.5, persistent=False)
+
+    def split_query(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Returns the query for both scores; that of the position does not depend on it.
+
+        Args:
+            query: (..., H, Q, E).
+        """
+        return query, query
+
+    def bias(self, query: Tensor, distance: Tensor, rows: Tensor | None) -> Tensor:
+        """Returns -m_h times the distance, not yet divided by sqrt(E).
+
+        Args:
+            query: Not read.
+            distance: Steps from key to query, (Q, K) or (..., 1, Q, K), integers in [0, W).
+            rows: Not read.
+
+        Returns:
+            (H, Q, K) or (..., H, Q, K).
+        """
+        return -self.slopes[:, None, None] * distance
+
 
 class RelativePosition(NoPosition):
     """Transformer-XL relative positions (Dai et al. 2019, section 3.3), as GTrXL uses them.
@@ -106,12 +188,18 @@ class RelativePosition(NoPosition):
         num_heads: Heads H.
         head_size: Size E of one head.
         window: Largest distance + 1.
+
+    Raises:
+        ValueError: If a size is no positive integer.
     """
 
     sinusoids: Tensor
 
     def __init__(self, dim: int, num_heads: int, head_size: int, window: int):
         super().__init__()
+        sizes = {"dim": dim, "num_heads": num_heads, "head_size": head_size, "window": window}
+        for name, value in sizes.items():
+            check_int(name, value, 1)
         self.num_heads, self.head_size = num_heads, head_size
         self.content_bias = nn.Parameter(torch.empty(num_heads, 1, head_size))
         self.position_bias = nn.Parameter(torch.empty(num_heads, 1, head_size))
@@ -129,19 +217,26 @@ class RelativePosition(NoPosition):
         """
         return query + self.content_bias, query + self.position_bias
 
-    def bias(self, query: Tensor, distance: Tensor) -> Tensor:
+    def rows(self) -> Tensor:
+        """Returns r of each distance, (H, E, W)."""
+        rows = self.project(self.sinusoids).view(-1, self.num_heads, self.head_size)
+        return rows.permute(1, 2, 0)
+
+    def bias(self, query: Tensor, distance: Tensor, rows: Tensor | None) -> Tensor:
         """Returns the position score (q + v) r_distance, not yet divided by sqrt(E).
 
         Args:
             query: q + v, (..., H, Q, E).
-            distance: Steps from key to query, (Q, K) or (..., 1, Q, K), integers in [0, W).
+            distance: Steps from key to query, (Q, K) or (..., 1, Q, K); what lies outside of
+                [0, W) takes the score of the nearest distance.
+            rows: From `rows`.
 
         Returns:
             (..., H, Q, K).
         """
-        window = self.sinusoids.shape[0]
-        rows = self.project(self.sinusoids).view(window, self.num_heads, self.head_size)
-        table = query @ rows.permute(1, 2, 0)  # (..., H, Q, W)
+        assert rows is not None  # `rows` never returns None here
+        table = query @ rows  # (..., H, Q, W)
+        distance = distance.clamp(0, rows.shape[-1] - 1)
         return table.gather(-1, distance.expand(*table.shape[:-1], distance.shape[-1]))
 
 
@@ -177,10 +272,11 @@ def make_position(
     Raises:
         ValueError: If `name` is not one of `POSITIONS`.
     """
+    check_choice("position", name, POSITIONS)
+    if name == "recency":
+        return RecencyPosition(num_heads, head_size)
     if name == "rotary":
         return RotaryPosition(head_size)
     if name == "relative":
         return RelativePosition(dim, num_heads, head_size, window)
-    if name == "none":
-        return NoPosition()
-    raise ValueError(f"`position` must be one of {POSITIONS}, got {name!r}.")
+    return NoPosition()

@@ -1,25 +1,27 @@
 """The stack of blocks, over rows, over packed tokens, and step by step with a KV cache.
 
 The three paths compute the same function (`tests/nn/test_transformer.py` holds them against each
-other). A stack of L layers with window W sees L(W-1) steps back; every path drops, layer by
-layer, the context that no later layer can reach. Shapes: B batch, S tokens in a row, T outputs,
+other). Layer l attends to W steps that lie d^l apart, so that a stack of L layers sees
+(W-1)(1 + d + … + d^(L-1)) steps back; every path drops, layer by layer, the context that no later
+layer can reach. Shapes: B batch, S tokens in a row, T outputs,
 N packed tokens, H heads, E head size, D embed dim, L layers, W window.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
-import torch
 from torch import Tensor, nn
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.block import Block
+from rllib_attention.nn.checks import check_int, check_number
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import make_gate
 from rllib_attention.nn.kv_cache import KVCache
-from rllib_attention.nn.layout import AttentionMask, BlockedMask, PackedLayout, row_mask
+from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import make_position
+from rllib_attention.nn.views import PackedView, PrefillView, RowsView
 
 
 class Transformer(nn.Module):
@@ -31,15 +33,16 @@ class Transformer(nn.Module):
         num_heads: Heads H.
         head_size: Size E of one head.
         window: Time steps W that each layer attends to, the current one included.
+        dilation: Layer l, from 0, attends to steps that lie `dilation ** l` apart.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
-        position: "rotary", "relative" or "none".
+        position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
-        dropout: Probability of dropping an attention weight.
+        dropout: Probability of dropping a number that a sub-layer adds, in training passes.
 
     Raises:
-        ValueError: If `position` or `gate` is unknown, or `head_size` is odd with rotary
-            positions.
+        ValueError: If a size is no integer or too small, `position` or `gate` is unknown, `dropout`
+            does not lie in [0, 1), or `head_size` is odd with rotary positions.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class Transformer(nn.Module):
         num_heads: int,
         head_size: int,
         window: int,
+        dilation: int = 1,
         ffn_dim: int = 0,
         position: str = "rotary",
         gate: str = "residual",
@@ -57,14 +61,23 @@ class Transformer(nn.Module):
         dropout: float = 0.0,
     ):
         super().__init__()
-        self.num_layers, self.num_heads, self.window = num_layers, num_heads, window
+        for name, value, minimum in (
+            ("num_layers", num_layers, 1),
+            ("window", window, 1),
+            ("dilation", dilation, 1),
+            ("ffn_dim", ffn_dim, 0),
+        ):
+            check_int(name, value, minimum)
+        check_number("dropout", dropout, 0.0, 1.0)
+        self.num_layers, self.window, self.dropout = num_layers, window, dropout
+        self.strides = [dilation**depth for depth in range(num_layers)]
 
         def build_block() -> Block:
             scheme = make_position(
                 position, dim=dim, num_heads=num_heads, head_size=head_size, window=window
             )
             return Block(
-                MultiHeadAttention(dim, num_heads, head_size, scheme, dropout),
+                MultiHeadAttention(dim, num_heads, head_size, scheme),
                 make_gate(gate, dim=dim, bias=gate_bias),
                 FeedForward(dim, ffn_dim) if ffn_dim else None,
                 make_gate(gate, dim=dim, bias=gate_bias) if ffn_dim else None,
@@ -75,6 +88,14 @@ class Transformer(nn.Module):
         # To torch, the items of a list are modules of any kind.
         self.blocks = cast("Sequence[Block]", blocks)
         self.norm = nn.LayerNorm(dim)
+        # Outputs of norm 1 at first, not of √D: RLlib's heads start with weights of usual size, and
+        # an initial policy that is far from uniform explores badly.
+        nn.init.constant_(self.norm.weight, dim**-0.5)
+
+    @property
+    def context_len(self) -> int:
+        """Past time steps that the output at one step depends on."""
+        return (self.window - 1) * sum(self.strides)
 
     def forward(self, tokens: Tensor, layout: PackedLayout, *, dropout: bool = False) -> Tensor:
         """Runs packed tokens: no work on padding, cost linear in tokens and window.
@@ -87,25 +108,10 @@ class Transformer(nn.Module):
         Returns:
             The output tokens in packed order, to be given to `layout.unpack`.
         """
-        for depth, block in enumerate(self.blocks):
-            kept, keep = layout.trimmed(self._reach(depth))
-            angles = self._angles(layout.position, tokens.device)
-            blocked = layout.blocked(self.window)
-
-            def attend(
-                x: Tensor,
-                attention: MultiHeadAttention = block.attention,
-                angles: Tensor | None = angles,
-                blocked: BlockedMask = blocked,
-                keep: Tensor | None = keep,
-            ) -> Tensor:
-                query, key, value = attention.project(x, angles)
-                query, key, value = blocked.queries(query), blocked.keys(key), blocked.keys(value)
-                context = attention.attend(query, key, value, blocked.mask, dropout=dropout)
-                return attention.merge(_select(blocked.merge(context), keep))
-
-            tokens = block(tokens, attend, lambda x, keep=keep: _select(x, keep))
-            layout = kept
+        probability = self.dropout if dropout else 0.0
+        for block, context, stride in self._layers():
+            view = PackedView(layout, context, stride, self.window)
+            tokens, layout = block(tokens, view, probability), view.kept
         return self.norm(tokens)
 
     def forward_rows(
@@ -125,92 +131,64 @@ class Transformer(nn.Module):
             num_outputs: Outputs T at the end of each row.
             dropout: Whether this is a training pass.
             weights: If a list, each layer's weights α, (B, H, Q, K), are appended to it; queries
-                and keys are the last Q and K tokens of the rows.
+                and keys are the tokens that the layers above and the layer itself read.
 
         Returns:
             (B, T, D).
         """
-        for depth, block in enumerate(self.blocks):
-            size = rows.shape[1]
-            num_queries = min(size, num_outputs + self._reach(depth))
-            mask = row_mask(valid[:, -size:], num_queries, self.window)
-            angles = self._angles(np.arange(size), rows.device)
-
-            def attend(
-                x: Tensor,
-                attention: MultiHeadAttention = block.attention,
-                angles: Tensor | None = angles,
-                num_queries: int = num_queries,
-                mask: AttentionMask = mask,
-            ) -> Tensor:
-                query, key, value = (y.transpose(1, 2) for y in attention.project(x, angles))
-                query = query[:, :, -num_queries:]
-                if weights is not None:
-                    weights.append(attention.weights(query, key, mask))
-                context = attention.attend(query, key, value, mask, dropout=dropout)
-                return attention.merge(context.transpose(1, 2))
-
-            rows = block(rows, attend, lambda x, q=num_queries: x[:, -q:])
+        probability = self.dropout if dropout else 0.0
+        steps, *needed = self._needed(rows.shape[1], num_outputs)
+        if len(steps) < rows.shape[1]:
+            rows, valid = rows[:, steps], valid[:, steps]
+        for block, stride, kept in zip(self.blocks, self.strides, needed, strict=True):
+            view = RowsView(valid, steps, kept, self.window, stride, weights=weights)
+            rows, valid, steps = block(rows, view, probability), view.keep(valid), kept
         return self.norm(rows)
 
     def prefill(
         self,
-        rows: Tensor,
+        tokens: Tensor,
+        length: np.ndarray,
         cache: KVCache,
         slots: np.ndarray,
         steps: np.ndarray,
-        starts: np.ndarray,
     ) -> None:
         """Fills the cache with the context before the next step of some slots.
 
         Args:
-            rows: The last S steps of each slot, right-aligned, (B, S, D); S at most L(W-1).
+            tokens: The last steps of each slot, slot by slot, (N, D).
+            length: How many of them each slot has, (B,), in all N; at most `context_len`.
             cache: To be written.
             slots: (B,).
-            steps: The next step of each row, (B,); row position S-1 is the step before it.
-            starts: First real step of each row's episode, (B,); earlier positions are padding.
+            steps: The next step of each slot, (B,): the one after its last token.
         """
-        for layer, block in enumerate(self.blocks):
-            size = rows.shape[1]
-            if not size:
-                return
-            step = steps[:, None] + np.arange(-size, 0)
-            valid = step >= starts[:, None]
-            num_queries = min(size, self._reach(layer))
-            mask = row_mask(torch.from_numpy(valid).to(rows.device), num_queries, self.window)
-            recent = slice(max(0, size - cache.window), size)
-            written = np.where(valid, step, -1)[:, recent]
-            # Absolute steps, as in `step`: cached keys are rotated to them.
-            angles = self._angles(step, rows.device)
+        size = int(length.max(initial=0))
+        layout = PackedLayout(size - length, np.full_like(length, size), size, 0, tokens.device)
+        for layer, (block, context, stride) in enumerate(self._layers()):
+            view = PrefillView(
+                layout,
+                context,
+                stride,
+                self.window,
+                cache=cache,
+                layer=layer,
+                slots=slots,
+                steps=steps,
+            )
+            tokens, layout = block(tokens, view), view.kept
 
-            def attend(
-                x: Tensor,
-                attention: MultiHeadAttention = block.attention,
-                angles: Tensor | None = angles,
-                layer: int = layer,
-                num_queries: int = num_queries,
-                mask: AttentionMask = mask,
-                recent: slice = recent,
-                written: np.ndarray = written,
-            ) -> Tensor:
-                query, key, value = attention.project(x, angles)
-                cache.fill(layer, slots, written, key[:, recent], value[:, recent])
-                query = query[:, query.shape[1] - num_queries :]
-                query, key, value = (y.transpose(1, 2) for y in (query, key, value))
-                context = attention.attend(query, key, value, mask, dropout=False)
-                return attention.merge(context.transpose(1, 2))
+    def _layers(self) -> Iterator[tuple[Block, int, int]]:
+        """Returns each block, the context that later ones read, and the stride of the next one."""
+        for depth, block in enumerate(self.blocks):
+            later = self.strides[depth + 1 :]
+            yield block, (self.window - 1) * sum(later), later[0] if later else 1
 
-            rows = block(rows, attend, lambda x, q=num_queries: x[:, x.shape[1] - q :])
-
-    def _reach(self, depth: int) -> int:
-        """Steps of context that the layers after `depth` still need."""
-        return (self.num_layers - 1 - depth) * (self.window - 1)
-
-    def _angles(self, steps: np.ndarray, device: torch.device) -> Tensor | None:
-        """Positions of the tokens; the scheme is the same in every block."""
-        angles = self.blocks[0].attention.position.angles(steps)
-        return None if angles is None else torch.from_numpy(angles).to(device)
-
-
-def _select(x: Tensor, keep: Tensor | None) -> Tensor:
-    return x if keep is None else x.index_select(0, keep)
+    def _needed(self, size: int, num_outputs: int) -> list[np.ndarray]:
+        """Returns the steps of a row that each layer reads, and those of the outputs."""
+        read = np.arange(size) >= size - num_outputs
+        needed = [np.flatnonzero(read)]
+        for stride in reversed(self.strides):
+            for back in range(stride, min(self.window * stride, size), stride):
+                read[needed[0][needed[0] >= back] - back] = True
+            needed.insert(0, np.flatnonzero(read))
+        return needed

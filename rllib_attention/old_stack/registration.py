@@ -7,23 +7,14 @@ that `import rllib_attention` stays as cheap as importing that registry.
 
 from typing import TYPE_CHECKING
 
-import ray
-from ray.tune.registry import RLLIB_MODEL, _global_registry, _Registry
+from rllib_attention.compat import call_after_each_init, register_custom_model
+from rllib_attention.log import get_logger
+from rllib_attention.old_stack import MODEL_NAME, NEW_STACK
 
 if TYPE_CHECKING:
     from rllib_attention.old_stack.model import AttentionModelV2
 
-
-class ModelName(str):
-    """A custom model's name that imports this package, and so registers it, when unpickled.
-
-    A checkpoint of a config with a plain string could only be read after this import.
-    """
-
-    __slots__ = ()
-
-
-MODEL_NAME = ModelName("attention")
+logger = get_logger(__name__)
 
 
 class _ModelReference:
@@ -39,21 +30,34 @@ def register_model() -> None:
     Remote workers, Tune trials and submitted jobs read the registry from Ray's own store, which
     is new after each `ray.init`; so this runs after each, and before the first.
     """
-    # The global registry never forgets the id of the first job that it served. It is what this
-    # process reads; a fresh one writes what the workers of the current job read.
-    for registry in (_global_registry, _Registry()):
-        registry.register(RLLIB_MODEL, MODEL_NAME, _ModelReference())
+    register_custom_model(MODEL_NAME, _ModelReference())
 
 
 def register_at_init() -> None:
-    """Registers the model now and after each later `ray.init`."""
-    hooks = ray._private.worker._post_init_hooks
-    if register_model not in hooks:
-        hooks.append(register_model)
-    register_model()
+    """Registers the model now and after each later `ray.init`.
+
+    If Ray has no longer what that takes, it says so in a warning and the rest of the package works:
+    the new API stack needs no registry, nor does `use_attention(config)` on the old one.
+    """
+    try:
+        register_model()
+        call_after_each_init(register_model)
+    except Exception as error:  # whatever it is that has moved
+        logger.warning(
+            'This Ray cannot register models as expected (%r): `model={"custom_model": "%s"}` will '
+            "fail to find its model. Use `use_attention(config)`, which needs no name, or %s.",
+            error,
+            MODEL_NAME,
+            NEW_STACK,
+        )
 
 
 def _model_class() -> "type[AttentionModelV2]":
-    from rllib_attention.old_stack.model import AttentionModelV2
-
+    try:
+        from rllib_attention.old_stack.model import AttentionModelV2
+    except ImportError as error:
+        raise ImportError(
+            f'`model={{"custom_model": "{MODEL_NAME}"}}` needs RLlib\'s old API stack, of which '
+            f"this Ray lacks a part: {error}. Use {NEW_STACK}."
+        ) from error
     return AttentionModelV2

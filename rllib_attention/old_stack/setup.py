@@ -1,16 +1,20 @@
-"""`use_attention` on RLlib's old API stack: sets `custom_model` in the model dict."""
+"""`use_attention` on RLlib's old API stack: sets `custom_model` in the model dict.
 
-from collections.abc import Collection
+A plan is made and checked first, and then applied: a refused call leaves the config as it was.
+"""
+
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.rllib.policy.policy import PolicySpec
 
 from rllib_attention.config import DEFAULT_CHUNK
-from rllib_attention.old_stack.model import NEW_STACK
-from rllib_attention.old_stack.registration import MODEL_NAME
+from rllib_attention.old_stack import MODEL_NAME, NEW_STACK
+from rllib_attention.old_stack.model import AttentionModelV2
 from rllib_attention.search_space import SearchSpace
 
 # Why each of RLlib's other algorithms cannot train a model with a state on the old API stack.
@@ -28,6 +32,9 @@ def use_attention_on_old_stack(
 ) -> AlgorithmConfig:
     """Sets the attention model as custom model of an old-stack config.
 
+    Without a `max_seq_len` among the options, a model dict's own is kept, unless it is RLlib's
+    default.
+
     Args:
         config: A config of the old API stack; changed in place.
         space: The options.
@@ -37,22 +44,19 @@ def use_attention_on_old_stack(
         `config`.
 
     Raises:
-        ValueError: If the algorithm, the framework or the model dict cannot work with attention,
-            or a policy is not there.
+        TypeError: If `module_ids` is a string.
+        ValueError: If the algorithm, the framework or a model dict cannot work with attention, or
+            a policy is not there. The config is then as it was.
     """
     _check_stack(config)
     _check_algorithm(config)
-    _check_model(config.model)
-    options = space.to_dict()
-    model = {
-        "max_seq_len": options.pop("max_seq_len") or DEFAULT_CHUNK,
-        "custom_model": MODEL_NAME,
-        "custom_model_config": options,
-    }
-    if module_ids is None:
+    _check_module_ids(config, module_ids)
+    policies = _policies(config, space, module_ids)
+    model = None if module_ids is not None else _attention_model(config.model, space)
+    # Checked: from here on the config changes.
+    config.multi_agent(policies=policies)
+    if model is not None:
         config.training(model=model)
-    else:
-        config.multi_agent(policies=_policies(config, model, module_ids))
     return config
 
 
@@ -86,56 +90,115 @@ def _check_algorithm(config: AlgorithmConfig) -> None:
     )
 
 
-def _check_model(model: dict[str, Any]) -> None:
-    """Raises if the model dict asks for another memory or model."""
-    custom_model = model.get("custom_model")
-    if custom_model == MODEL_NAME:
+def _check_module_ids(config: AlgorithmConfig, module_ids: Collection[str] | None) -> None:
+    if module_ids is None:
+        return
+    if isinstance(module_ids, str):
+        raise TypeError(
+            f"`module_ids` must be a list or set of policy ids, got the string {module_ids!r}. Use "
+            f"`use_attention(config, module_ids=[{module_ids!r}])`."
+        )
+    known = set(config.policies)
+    if not module_ids or not known.issuperset(module_ids):
+        raise ValueError(
+            f"`module_ids` must be policies of the config, {sorted(known)}, got "
+            f"{sorted(module_ids)}. Use `config.multi_agent(policies=...)` before "
+            "`use_attention(config, module_ids=...)`."
+        )
+
+
+def _attention_model(
+    given: dict[str, Any], space: SearchSpace, policy_id: str | None = None
+) -> dict[str, Any]:
+    """Returns what attention sets in a model dict.
+
+    Args:
+        given: The model dict as it is.
+        space: The options.
+        policy_id: The policy whose model dict it is; None for that of the whole config.
+
+    Raises:
+        ValueError: If it asks for another memory, model or chunk length.
+    """
+    _check_model(given, policy_id)
+    options = space.to_dict()
+    max_seq_len, own = options.pop("max_seq_len"), given["max_seq_len"]
+    if own != MODEL_DEFAULTS["max_seq_len"]:
+        if max_seq_len not in (None, own) and "max_seq_len" not in space.searched:
+            raise ValueError(
+                f"{_whose(policy_id)} asks for max_seq_len={own}, `use_attention` for "
+                f"{max_seq_len}: expected the same. Use `use_attention(config, max_seq_len={own})`."
+            )
+        max_seq_len = max_seq_len or own
+    return {
+        "max_seq_len": max_seq_len or DEFAULT_CHUNK,
+        "custom_model": AttentionModelV2,  # found without a registry, also in checkpoints
+        "custom_model_config": options,
+    }
+
+
+def _check_model(model: dict[str, Any], policy_id: str | None) -> None:
+    """Raises if a model dict asks for another memory or model."""
+    custom_model = model["custom_model"]
+    if custom_model in (MODEL_NAME, AttentionModelV2):
         raise ValueError(
             "This config uses attention already: expected one call of `use_attention` (for each "
             "policy), got a second. Pass all options in one: `use_attention(config, window=32)`."
         )
+    other = (
+        ""
+        if policy_id is None
+        else (
+            ", or name the policies that get attention: `use_attention(config, module_ids=[...])`"
+        )
+    )
     if custom_model:
         raise ValueError(
-            f"The model dict asks for custom_model={custom_model!r}, but attention takes its "
-            'place. Use `config.training(model={"custom_model": None})`.'
+            f"{_whose(policy_id)} asks for custom_model={custom_model!r}, but attention takes its "
+            f'place. Use `config.training(model={{"custom_model": None}})`{other}.'
         )
     for key in ("use_lstm", "use_attention"):
-        if model.get(key):
+        if model[key]:
             raise ValueError(
-                f"The model dict asks for {key}=True, but attention takes its place. Use "
-                f'`config.training(model={{"{key}": False}})`; '
+                f"{_whose(policy_id)} asks for {key}=True, but attention takes its place. Use "
+                f'`config.training(model={{"{key}": False}})`{other}; '
                 "`AttentionConfig.from_rllib(model)` reads the sizes of RLlib's own attention "
                 "out of a model dict."
             )
 
 
+def _whose(policy_id: str | None) -> str:
+    return "The model dict" if policy_id is None else f"The model dict of policy {policy_id!r}"
+
+
 def _policies(
-    config: AlgorithmConfig, model: dict[str, Any], module_ids: Collection[str]
-) -> dict[str, PolicySpec]:
-    """Returns the config's policies, with attention in some."""
-    policies = config.policies
-    if not isinstance(policies, dict):
-        policies = {policy_id: PolicySpec() for policy_id in policies or ()}
-    unknown = sorted(set(module_ids) - set(policies))
-    if unknown:
-        raise ValueError(
-            f"`module_ids` must be policies of the config, {sorted(policies)}, got {unknown}. Use "
-            "`config.multi_agent(policies=...)` before `use_attention(config, module_ids=...)`."
-        )
-    return {
-        policy_id: _with_model(spec, model) if policy_id in module_ids else spec
-        for policy_id, spec in policies.items()
+    config: AlgorithmConfig, space: SearchSpace, module_ids: Collection[str] | None
+) -> dict[str, Any]:
+    """Returns the config's policies, with attention in the configs of their own."""
+    specs = {policy_id: _as_spec(spec) for policy_id, spec in config.policies.items()}
+    if module_ids is None:  # those without own settings take the whole config's model dict
+        module_ids = [policy_id for policy_id, spec in specs.items() if spec.config]
+    attended = {
+        policy_id: _with_attention(specs[policy_id], config, space, policy_id)
+        for policy_id in module_ids
     }
+    return config.policies | attended
 
 
-def _with_model(spec: PolicySpec | tuple, model: dict[str, Any]) -> PolicySpec:
+def _as_spec(spec: PolicySpec | Sequence) -> PolicySpec:
+    return spec if isinstance(spec, PolicySpec) else PolicySpec(*spec)
+
+
+def _with_attention(
+    spec: PolicySpec, config: AlgorithmConfig, space: SearchSpace, policy_id: str
+) -> PolicySpec:
     """Returns a policy's spec with attention added to its own config."""
-    spec = PolicySpec(*spec) if isinstance(spec, tuple) else spec
-    own = spec.config or {}
+    own: Any = spec.config or {}
     if isinstance(own, AlgorithmConfig):  # complete, and taken as it is
-        _check_model(own.model)
-        merged: Any = own.copy(copy_frozen=False).training(model=model)
+        own = own.copy(copy_frozen=False)
+        own.training(model=_attention_model(own.model, space, policy_id))
     else:
-        _check_model(own.get("model", {}))
-        merged = {**own, "model": {**own.get("model", {}), **model}}
-    return PolicySpec(spec.policy_class, spec.observation_space, spec.action_space, merged)
+        model = own.get("model", {})
+        model = model | _attention_model(config.model | model, space, policy_id)
+        own = {**own, "model": model}
+    return PolicySpec(spec.policy_class, spec.observation_space, spec.action_space, own)

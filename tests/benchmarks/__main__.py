@@ -24,7 +24,7 @@ from typing import Any
 import ray
 
 from tests.benchmarks.aims import figures
-from tests.benchmarks.comparison import compare_ppo, compare_sac
+from tests.benchmarks.comparison import compare_ppo
 from tests.benchmarks.footprint import shipped_bytes, stored_bytes
 from tests.benchmarks.learner_growth import encoder_growth, short_episodes, update_growth
 from tests.benchmarks.machine import describe_machine
@@ -32,6 +32,7 @@ from tests.benchmarks.options import Options, Size, parse_options
 from tests.benchmarks.peak_memory import peak_memory
 from tests.benchmarks.physical_limit import measure_limit
 from tests.benchmarks.plot import plot
+from tests.benchmarks.replay import compare_replay
 from tests.benchmarks.report import render
 from tests.benchmarks.rollout_growth import rollout_growth
 
@@ -52,7 +53,7 @@ def measure(options: Options) -> dict[str, Any]:
 
     parts: dict[str, Callable[[], dict[str, Any]]] = {
         "ppo": lambda: each(compare_ppo),
-        "sac": lambda: {str(first): compare_sac(first, options)},
+        "replay": lambda: {str(first): compare_replay(first, options)},
         "rollout": lambda: dict(rollout_growth(options)),
         "learner": lambda: {
             "encoder": encoder_growth(options),

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from tests.benchmarks.labels import ATTENTION, DEEP_LSTM, GTRXL, LABELS, LSTM, MLP
+from tests.benchmarks.labels import ATTENTION, DEEP_LSTM, GTRXL, LABELS, LSTM, MLP, REPLAYING
 from tests.benchmarks.learner_growth import BASE, CHUNK, SHORT, WINDOW
 from tests.benchmarks.timing import Spread, ratio, spread
 
@@ -20,6 +20,15 @@ PPO_AIMS: dict[tuple[str, str], float] = {
     ("iteration", DEEP_LSTM): 1.0,
     ("iteration", GTRXL): 0.33,
 }
+# The same for replayed runs, with the transitions of a run: 8 are the default for batches of 256.
+REPLAY_AIMS: dict[tuple[str, str, int], float] = {
+    ("sac", "learner", 8): 1.6,
+    ("sac", "iteration", 8): 1.5,
+    ("sac", "iteration", 32): 1.2,
+    ("dqn", "iteration", 8): 1.6,
+    ("dqn", "iteration", 32): 1.3,
+}
+BATCH_BYTES = 0.06
 ROLLOUT_GROWTH, LEARNER_GROWTH, BYTES, SHORT_EPISODES = 1.5, 2.1, 1.0, 1.3
 
 
@@ -49,10 +58,9 @@ def figures(results: dict[str, Any]) -> Iterator[Figure]:
     """
     for size, times in results.get("ppo", {}).items():
         yield from _ppo(size, times)
-    for size, times in results.get("sac", {}).items():
-        for phase in times[ATTENTION]:
-            value = ratio(times[ATTENTION][phase], times[MLP][phase])
-            yield Figure(f"SAC {phase}, {size}, against {LABELS[MLP]}", value)
+    for size, algorithms in results.get("replay", {}).items():
+        for algorithm, times in algorithms.items():
+            yield from _replay(algorithm, size, times)
     if "rollout" in results:
         yield from _rollout_growth(results["rollout"]["window"])
     if "learner" in results:
@@ -68,6 +76,20 @@ def _ppo(size: str, times: dict) -> Iterator[Figure]:
                 value = ratio(times[ATTENTION][phase], times[model][phase])
                 aim = PPO_AIMS.get((phase, model))
                 yield Figure(f"PPO {phase}, {size}, against {LABELS[model]}", value, aim)
+
+
+def _replay(algorithm: str, size: str, times: dict) -> Iterator[Figure]:
+    run_lens = [name for name in times if name != MLP]
+    for run_len in run_lens:
+        for phase in ("learner", "iteration"):
+            name = f"{REPLAYING[algorithm]}, {phase}, {size}, runs of {run_len}, against the MLP"
+            value = ratio(times[run_len][phase], times[MLP][phase])
+            yield Figure(name, value, REPLAY_AIMS.get((algorithm, phase, int(run_len))))
+    if "1" in run_lens:
+        for run_len in run_lens:
+            value = ratio(times[run_len]["bytes"], times["1"]["bytes"])
+            name = f"{REPLAYING[algorithm]}, bytes of a batch, runs of {run_len} against windows"
+            yield Figure(name, value, BATCH_BYTES if run_len == "32" else None)
 
 
 def _rollout_growth(curve: dict) -> Iterator[Figure]:

@@ -9,7 +9,7 @@ from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from rllib_attention import AttentionConfig, AttentionEncoder, AttentionEncoderConfig
-from rllib_attention.encoder.encoder import CONTEXT, LENGTH
+from rllib_attention.encoder.inputs import ChunkContext
 from tests.benchmarks.timing import seconds
 
 SPACE = gym.spaces.Box(-1.0, 1.0, (4,), np.float32)
@@ -26,10 +26,11 @@ class EncoderPass:
     def __init__(self, attention: AttentionConfig, rows: int):
         self.encoder = _build_encoder(attention)
         context, steps = attention.context_len, attention.max_seq_len
-        state = {
-            CONTEXT: torch.randn(rows, context, *SPACE.shape),
-            LENGTH: torch.tensor([[context, steps]] * rows),
-        }
+        state = ChunkContext(
+            context=torch.randn(rows, context, *SPACE.shape),
+            context_length=torch.full((rows,), context),
+            chunk_length=torch.full((rows,), steps),
+        ).to_state()
         obs = torch.randn(rows, steps, *SPACE.shape)
         self._batch = {Columns.OBS: obs, Columns.STATE_IN: state}
 

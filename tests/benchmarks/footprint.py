@@ -9,8 +9,8 @@ from typing import Any
 from ray import cloudpickle
 
 from tests.benchmarks import phases
-from tests.benchmarks.labels import GTRXL, SAC_MODELS
-from tests.benchmarks.models import ppo_config, sac_config
+from tests.benchmarks.labels import ATTENTION, GTRXL, SAC_MODELS
+from tests.benchmarks.models import ppo_config, replay_config
 from tests.benchmarks.options import Options, Size
 
 
@@ -48,7 +48,9 @@ def stored_bytes(size: Size, options: Options) -> dict[str, dict[str, float]]:
     """
     found = {}
     for model in SAC_MODELS:
-        algo = sac_config(model, size, dataclasses.replace(options, sac_batch=1)).build_algo()
+        few = dataclasses.replace(options, replay_batch=1)
+        run_len = 1 if model == ATTENTION else None
+        algo = replay_config("sac", size, few, run_len=run_len).build_algo()
         buffer = algo.local_replay_buffer
         for _ in range(2 * options.episode_length):
             buffer.add(phases.rollout(algo, options.num_envs))

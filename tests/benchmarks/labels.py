@@ -4,6 +4,7 @@ ATTENTION, MLP, LSTM, DEEP_LSTM, GTRXL = "attention", "mlp", "lstm", "deep_lstm"
 
 PPO_MODELS = (ATTENTION, LSTM, DEEP_LSTM, GTRXL, MLP)
 SAC_MODELS = (ATTENTION, MLP)  # RLlib's SAC has no LSTM
+REPLAYING = {"sac": "SAC", "dqn": "DQN, prioritised"}
 
 LABELS = {
     ATTENTION: "attention",

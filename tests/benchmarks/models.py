@@ -3,6 +3,7 @@
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.ppo_catalog import PPOCatalog
 from ray.rllib.algorithms.sac import SACConfig
@@ -82,26 +83,35 @@ def ppo_config(model: str, size: Size, options: Options, **overrides: Any) -> Al
     return config
 
 
-def sac_config(model: str, size: Size, options: Options) -> AlgorithmConfig:
-    """Returns the SAC config of one model.
+def replay_config(
+    algorithm: str, size: Size, options: Options, *, run_len: int | None = None
+) -> AlgorithmConfig:
+    """Returns the config of an algorithm that replays.
 
     Args:
-        model: One of `labels.SAC_MODELS`.
+        algorithm: "sac" (continuous actions, uniform replay) or "dqn" (prioritised replay).
         size: Width and window.
         options: The command line.
+        run_len: Attention's `max_seq_len`; None for the MLP.
 
     Returns:
-        A config of the new stack, with a uniform replay buffer.
+        A config of the new stack.
     """
-    config = _common(SACConfig(), options)
-    config.environment(env_config={"length": options.episode_length, "continuous": True})
+    is_sac = algorithm == "sac"
+    config = _common(SACConfig() if is_sac else DQNConfig(), options)
+    config.environment(env_config={"length": options.episode_length, "continuous": is_sac})
+    buffer = (
+        {"type": "EpisodeReplayBuffer"}
+        if is_sac
+        else {"type": "PrioritizedEpisodeReplayBuffer", "alpha": 0.6, "beta": 0.4}
+    )
     config.training(
-        train_batch_size_per_learner=options.sac_batch,
-        replay_buffer_config={"type": "EpisodeReplayBuffer", "capacity": 50_000},
+        train_batch_size_per_learner=options.replay_batch,
+        replay_buffer_config={**buffer, "capacity": 50_000},
     )
     config.rl_module(model_config={"fcnet_hiddens": [size.dim, size.dim]})
-    if model == ATTENTION:
-        use_attention(config, attention_config(size, options))
+    if run_len is not None:
+        use_attention(config, attention_config(size, options, max_seq_len=run_len))
     return config
 
 

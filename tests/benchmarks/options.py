@@ -9,7 +9,7 @@ import torch
 
 from tests.benchmarks.labels import ATTENTION, PPO_MODELS
 
-PARTS = ("ppo", "sac", "rollout", "learner", "bytes", "memory", "limit")
+PARTS = ("ppo", "replay", "rollout", "learner", "bytes", "memory", "limit")
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,9 @@ class Options:
     seq_len: int = 32
     rounds: int = 5
     pass_rounds: int = 10
-    sac_batch: int = 256
-    sac_updates: int = 4
+    replay_batch: int = 256
+    replay_updates: int = 4
+    run_lens: tuple[int, ...] = (1, 4, 8, 16, 32)
     windows: tuple[int, ...] = (8, 16, 32, 64, 128, 256, 512, 1024)
     rollout_windows: tuple[int, ...] = (8, 32, 128, 512, 1024)
     layers: tuple[int, ...] = (1, 2, 4, 8)
@@ -82,8 +83,9 @@ QUICK = {
     "num_epochs": 2,
     "rounds": 2,
     "pass_rounds": 3,
-    "sac_batch": 32,
-    "sac_updates": 2,
+    "replay_batch": 64,
+    "replay_updates": 2,
+    "run_lens": (1, 8),
     "windows": (8, 32, 64),
     "rollout_windows": (32, 512),
     "layers": (1, 2),
@@ -110,8 +112,9 @@ _HELP = {
     "seq_len": "max_seq_len of LSTM and GTrXL",
     "rounds": "measured rounds; one more warms up",
     "pass_rounds": "the same for passes of the encoder alone, which take milliseconds",
-    "sac_batch": "transitions in a SAC update",
-    "sac_updates": "SAC updates in a round",
+    "replay_batch": "transitions in an update of SAC and DQN",
+    "replay_updates": "updates of SAC and DQN in a round",
+    "run_lens": "transitions in attention's replayed runs",
     "windows": "growth of learner time",
     "rollout_windows": "growth of rollout time",
     "layers": "growth of both",

@@ -4,13 +4,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.benchmarks.aims import Figure, figures
-from tests.benchmarks.labels import LABELS
+from tests.benchmarks.labels import LABELS, MLP, REPLAYING
 from tests.benchmarks.timing import ratio, spread
 
+_PHASES = ("rollout", "sample", "learner", "priorities", "iteration")
 NOTES = """\
 Figures are medians over rounds with (lowest–highest); ratios are taken within each round, attention
 divided by the other model. Models are named `width x window`. The chunk is attention's
-`max_seq_len`; LSTM and GTrXL train on their own, `seq_len`. RLlib's SAC has no LSTM. Fragments of
+`max_seq_len`; LSTM and GTrXL train on their own, `seq_len`. Runs
+of T are T replayed transitions that share a context; RLlib's SAC has no LSTM. Fragments of
 the old stack hold advantages and value targets too. Most of the memory is RLlib itself: what
 a model adds is the difference to the MLP. Growth figures of the encoder alone are of its
 forward and backward pass on rows with a full context; where the window doubles and the chunk does
@@ -30,9 +32,11 @@ def render(results: dict[str, Any]) -> str:
     for size, times in results.get("ppo", {}).items():
         sections += [f"## PPO, {size}, ms per 1,000 env steps"]
         sections += [_ppo(times, results["options"]["batch"])]
-    for size, times in results.get("sac", {}).items():
-        sections += [f"## SAC, {size}, one step of each sub-environment, then one update"]
-        sections += [_sac(times)]
+    for size, algorithms in results.get("replay", {}).items():
+        for algorithm, times in algorithms.items():
+            title = f"{REPLAYING[algorithm]}, {size}"
+            sections += [f"## {title}: a step of each sub-environment, an update, ms"]
+            sections += [_replay(times)]
     if "rollout" in results:
         sections += ["## Rollout growth, ms per 1,000 env steps", _curves(results["rollout"], 1e6)]
     if "learner" in results:
@@ -91,12 +95,16 @@ def _ppo(times: dict, batch: int) -> str:
     return table(("model", *spreads, "rollout, env steps/s", "learner, updates/s"), rows)
 
 
-def _sac(times: dict) -> str:
+def _replay(times: dict) -> str:
     rows = [
-        (LABELS[m], spread(t["rollout"]).text(0, 1e6), spread(t["learner"]).text(1, 1e3))
-        for m, t in times.items()
+        (
+            LABELS[MLP] if name == MLP else f"attention, runs of {name}",
+            *(spread(figures[phase]).text(1, 1e3) for phase in _PHASES),
+            f"{figures['bytes'][0] / 1e3:,.0f}",
+        )
+        for name, figures in times.items()
     ]
-    return table(("model", "rollout, ms per 1,000 env steps", "learner, ms per update"), rows)
+    return table(("model", *_PHASES, "kB of a batch's observations"), rows)
 
 
 def _curves(curves: dict, scale: float) -> str:

@@ -73,6 +73,22 @@ def test_report_of_one_part(results):
     assert "SAC, 64x32" not in report
 
 
+def test_report_of_replay(results):
+    phases = ("rollout", "sample", "learner", "priorities", "sync", "iteration")
+    times = {
+        name: {phase: [scale * 1e-3] for phase in phases} | {"bytes": [1000.0 * size]}
+        for name, scale, size in (("mlp", 1, 1), ("1", 6, 63), ("32", 1.2, 3))
+    }
+    results |= {"replay": {"64x32": {"sac": times}}}
+    found = {figure.name: figure for figure in figures(results)}
+    whole = found["SAC, iteration, 64x32, runs of 32, against the MLP"]
+    assert (whole.value.median, whole.verdict) == (pytest.approx(1.2), "met")
+    assert found["SAC, bytes of a batch, runs of 32 against windows"].verdict == "met"
+    report = render(results)
+    assert "## SAC, 64x32: a step of each sub-environment, an update, ms" in report
+    assert "| attention, runs of 1 | 6.0 (6.0–6.0) |" in report
+
+
 def test_options_override_quick_ones():
     options = parse_options(["--quick", "--rounds", "7", "--sizes", "16x4"])
     assert (options.rounds, options.sizes, options.batch) == (7, (Size(16, 4),), 512)

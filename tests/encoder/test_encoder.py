@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.models.configs import MLPEncoderConfig
 
 from rllib_attention import AttentionConfig, AttentionEncoderConfig
-from rllib_attention.encoder.encoder import CONTEXT, HANDLE, LENGTH
-from rllib_attention.encoder.rollout_history import RolloutHistory
+from rllib_attention.encoder.inputs import ChunkContext, RolloutStep
+from rllib_attention.encoder.rollout_memory import RolloutMemory
 
 SPACE = gym.spaces.Box(-1, 1, (3,), np.float32)
 TOKENIZER = MLPEncoderConfig(input_dims=(3,), hidden_layer_dims=[], output_layer_dim=8)
@@ -32,11 +33,12 @@ def build(**options):
 
 
 def chunk(steps=10, context=6):
-    state = {
-        CONTEXT: torch.randn(2, context, 3),
-        LENGTH: torch.tensor([[context, steps], [0, min(4, steps)]]),
-    }
-    return {Columns.OBS: torch.randn(2, steps, 3), Columns.STATE_IN: state}
+    state = ChunkContext(
+        context=torch.randn(2, context, 3),
+        context_length=torch.tensor([context, 0]),
+        chunk_length=torch.tensor([steps, min(4, steps)]),
+    )
+    return {Columns.OBS: torch.randn(2, steps, 3), Columns.STATE_IN: state.to_state()}
 
 
 def test_dropout_acts_in_training_passes_only():
@@ -49,13 +51,30 @@ def test_dropout_acts_in_training_passes_only():
     value_pass = encoder(batch)[ENCODER_OUT]
     assert not torch.allclose(training, rollout)
     torch.testing.assert_close(value_pass, rollout, atol=0, rtol=0)
-    encoder.requires_grad_(False).train()  # a target network
-    torch.testing.assert_close(encoder(batch)[ENCODER_OUT], rollout, atol=1e-6, rtol=0)
+
+
+def test_dropout_stays_out_of_target_networks_and_passes_without_gradients():
+    encoder, batch = build(dropout=0.5), chunk()
+    rollout = encoder.eval()(batch)[ENCODER_OUT]
+    target = make_target_network(encoder).train()
+    torch.testing.assert_close(target(batch)[ENCODER_OUT], rollout, atol=1e-6, rtol=0)
+    with torch.no_grad():
+        without = encoder.train()(batch)[ENCODER_OUT]
+    torch.testing.assert_close(without, rollout, atol=1e-6, rtol=0)
+
+
+def test_dropout_acts_with_frozen_parts_and_in_copies_that_are_trained():
+    encoder, batch = build(dropout=0.5), chunk()
+    rollout = encoder.eval()(batch)[ENCODER_OUT]
+    encoder.embedding.requires_grad_(False)
+    copied = copy.deepcopy(encoder)
+    for trained in (encoder, copied):
+        assert not torch.allclose(trained.train()(batch)[ENCODER_OUT], rollout)
 
 
 def test_gradients_reach_every_step_of_the_context():
     encoder, batch = build(), chunk(steps=1)
-    context = batch[Columns.STATE_IN][CONTEXT].requires_grad_()
+    context = batch[Columns.STATE_IN]["context"].requires_grad_()
     encoder(batch)[ENCODER_OUT][0].pow(2).sum().backward()
     assert (context.grad[0].abs().sum(-1) > 0).all()
     assert (context.grad[1] == 0).all()  # the second row's context is not valid
@@ -66,27 +85,38 @@ class Rollout:
 
     def __init__(self, encoder, rows):
         self.encoder, self.rows, self.step = encoder, rows, 0
-        self.history = RolloutHistory(encoder.config.attention.context_len, 0)
-        self.slots = [self.history.open(str(i), 0) for i in range(len(rows))]
-        encoder.attach_history(self.history, "the RLModule")
+        self.memory = RolloutMemory([encoder], "the RLModule")
+        self.open([str(i) for i in range(len(rows))])
+
+    def open(self, keys):
+        self.slots = [self.memory.slots.open(key) for key in keys]
+        for slot in self.slots:
+            self.memory.history.begin(slot, 0)
+
+    def write(self, step):
+        for slot, row in zip(self.slots, self.rows, strict=True):
+            self.memory.history.write(slot, step, row[step].numpy(), None)
 
     def run(self):
-        for slot, row in zip(self.slots, self.rows, strict=True):
-            self.history.write(slot, self.step, row[self.step].numpy(), None)
-        handle = torch.tensor([[slot, self.step] for slot in self.slots])
-        obs = self.rows[:, self.step]
+        self.write(self.step)
         self.step += 1
-        return self.encoder({Columns.OBS: obs, Columns.STATE_IN: {HANDLE: handle}})[ENCODER_OUT]
+        return self.forward(self.step - 1)
+
+    def forward(self, step):
+        handle = torch.tensor([[slot, step] for slot in self.slots])
+        batch = {Columns.OBS: self.rows[:, step], Columns.STATE_IN: RolloutStep(handle).to_state()}
+        return self.encoder(batch)[ENCODER_OUT]
 
     def expected(self):
         """The newest step from all raw observations, without a cache."""
-        state = {CONTEXT: self.rows[:, :0], LENGTH: torch.tensor([[0, self.step]] * len(self.rows))}
+        empty = self.encoder.get_initial_state()
+        state = {k: torch.stack([v] * len(self.rows)) for k, v in empty.items()}
         batch = {Columns.OBS: self.rows[:, : self.step], Columns.STATE_IN: state}
         return self.encoder(batch)[ENCODER_OUT][:, -1].detach()
 
 
 def replace_weight(encoder):
-    encoder.input.weight = torch.nn.Parameter(encoder.input.weight * 1.5)
+    encoder.embedding.input.weight = torch.nn.Parameter(encoder.embedding.input.weight * 1.5)
 
 
 def load_state(encoder):
@@ -99,7 +129,7 @@ def load_by_assignment(encoder):
 
 
 def set_data(encoder):
-    encoder.input.weight.data = encoder.input.weight * 1.5
+    encoder.embedding.input.weight.data = encoder.embedding.input.weight * 1.5
 
 
 def optimise(encoder):
@@ -125,9 +155,8 @@ def test_cache_is_rebuilt_when_weights_change(change):
 def test_a_batch_of_another_time_is_refused():
     rollout = Rollout(build().eval(), torch.randn(2, 5, 3))
     rollout.run()
-    handle = torch.tensor([[slot, 3] for slot in rollout.slots])
     with pytest.raises(RuntimeError, match="history stands at steps"):
-        rollout.encoder({Columns.OBS: torch.randn(2, 3), Columns.STATE_IN: {HANDLE: handle}})
+        rollout.forward(3)
 
 
 def test_a_slot_of_another_episode_is_not_mistaken_for_it():
@@ -138,14 +167,11 @@ def test_a_slot_of_another_episode_is_not_mistaken_for_it():
         first.run()
     second = Rollout.__new__(Rollout)
     second.__dict__ |= first.__dict__ | {"rows": torch.randn(2, 9, 3), "step": 0}
-    for key in ("0", "1"):
-        first.history.close_later(key)
-    first.history.collect()
-    second.slots = [first.history.open(key, 0) for key in ("2", "3")]
+    first.memory.slots.collect([], running=True)
+    second.open(["2", "3"])
     assert second.slots == first.slots
     for step in range(5):
-        for slot, row in zip(second.slots, second.rows, strict=True):
-            second.history.write(slot, step, row[step].numpy(), None)
+        second.write(step)
     second.step = 5
     torch.testing.assert_close(second.run(), second.expected(), atol=1e-5, rtol=0)
 
@@ -155,8 +181,8 @@ def test_copies_leave_the_cache_behind(duplicate):
     rollout = Rollout(build().eval(), torch.randn(2, 5, 3))
     rollout.run()
     copied = duplicate(rollout.encoder)
-    assert not copied.is_attached(rollout.history)
-    assert rollout.encoder.is_attached(rollout.history)
+    assert copied._cache is None
+    rollout.run()
     batch = chunk()
     torch.testing.assert_close(copied(batch)[ENCODER_OUT], rollout.encoder(batch)[ENCODER_OUT])
 
@@ -196,6 +222,6 @@ def test_torch_compile_changes_nothing():
         batch = chunk(steps)
         expected, out = encoder(batch)[ENCODER_OUT], compiled(batch)[ENCODER_OUT]
         torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
-        weight = encoder.input.weight
+        weight = encoder.embedding.input.weight
         gradients = [torch.autograd.grad(x.pow(2).sum(), weight)[0] for x in (out, expected)]
         torch.testing.assert_close(*gradients, atol=1e-4, rtol=1e-4)

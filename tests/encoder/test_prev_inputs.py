@@ -1,7 +1,8 @@
-"""Previous actions and rewards as features: in one go, step by step, and across a fragment cut."""
+"""Previous actions and rewards: features against gymnasium's flattening, from every start."""
 
 import numpy as np
 import pytest
+import torch
 import tree
 from gymnasium import spaces
 from ray.rllib.utils.spaces.space_utils import batch
@@ -27,26 +28,40 @@ def played(space):
     return actions, rewards
 
 
+def features(prev, *args):
+    return prev.encode(torch.from_numpy(prev.sequence(*args))).numpy()
+
+
+def reference(space, actions, rewards, num_actions, num_rewards):
+    """Features step by step, by gymnasium's own flattening; zeros before the episode's start."""
+    flat = [spaces.flatten(space, action).astype(np.float32) for action in actions]
+    rows = []
+    for t in range(len(actions) + 1):
+        taken = [
+            flat[t - i] if t >= i else np.zeros_like(flat[0]) for i in range(1, num_actions + 1)
+        ]
+        paid = [rewards[t - i] if t >= i else 0.0 for i in range(1, num_rewards + 1)]
+        rows.append(np.concatenate((*taken, paid)))
+    return np.array(rows, np.float32)
+
+
 def test_newest_first_and_zeros_before_the_start():
     prev = PrevInputs(spaces.Discrete(2), 2, 1)
-    features = prev.sequence([0, 1], [5.0, 6.0], 0, 3)
     np.testing.assert_array_equal(
-        features, [[0, 0, 0, 0, 0], [1, 0, 0, 0, 5], [0, 1, 1, 0, 6]]
+        features(prev, [0, 1], [5.0, 6.0], 0, 3),
+        [[0, 0, 0, 0, 0], [1, 0, 0, 0, 5], [0, 1, 1, 0, 6]],
     )  # a_{t-1}, a_{t-2}, r_{t-1}
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
 @pytest.mark.parametrize(("num_actions", "num_rewards"), [(1, 0), (0, 2), (3, 1)])
-def test_step_by_step_gives_the_same(space, num_actions, num_rewards):
+def test_features_are_those_of_gymnasium(space, num_actions, num_rewards):
     actions, rewards = played(space)
     prev = PrevInputs(space, num_actions, num_rewards)
-    features = prev.sequence(actions, rewards, 0, NUM_STEPS)
-    assert features.shape == (NUM_STEPS, prev.size)
-    now = features[0]
-    assert not now.any()
-    for t in range(1, NUM_STEPS):
-        now = prev.advance(now, actions[t - 1], rewards[t - 1])
-        np.testing.assert_array_equal(now, features[t])
+    out = features(prev, actions, rewards, 0, NUM_STEPS)
+    assert out.shape == (NUM_STEPS, prev.encoded_size)
+    expected = reference(space, actions, rewards, num_actions, num_rewards)
+    np.testing.assert_array_equal(out, expected)
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
@@ -54,17 +69,27 @@ def test_an_episode_of_one_step_has_no_actions_yet(space):
     """Fragments hand over the none that there are as an empty batch."""
     actions, _ = played(space)
     none = tree.map_structure(lambda leaf: leaf[:0], batch(actions))
-    assert not PrevInputs(space, 2, 1).sequence(none, np.zeros(0), 0, 1).any()
+    assert not features(PrevInputs(space, 2, 1), none, np.zeros(0), 0, 1).any()
 
 
 @pytest.mark.parametrize("space", SPACES, ids=str)
-def test_a_fragment_continues_its_episode(space):
+def test_what_came_before_is_seen(space):
+    """A stretch that starts in mid-episode carries what the whole episode carries there."""
     actions, rewards = played(space)
     prev = PrevInputs(space, 3, 2)
     whole = prev.sequence(actions, rewards, 0, NUM_STEPS)
-    cut = 2
-    alone = prev.sequence(actions[cut:], rewards[cut:], 0, NUM_STEPS - cut)
-    np.testing.assert_array_equal(prev.continued(alone, whole[cut]), whole[cut:])
+    for past in range(4):
+        part = prev.sequence(actions, rewards, past, NUM_STEPS - past)
+        np.testing.assert_array_equal(part, whole[past:])
+
+
+@pytest.mark.parametrize("space", SPACES, ids=str)
+def test_tensors_give_the_same_rows(space):
+    actions, rewards = played(space)
+    prev = PrevInputs(space, 2, 1)
+    tensors = tree.map_structure(torch.as_tensor, batch(actions))
+    rows = prev.tensor_rows(tensors, torch.as_tensor(rewards), (NUM_STEPS - 1,))
+    np.testing.assert_array_equal(rows.numpy(), prev.rows(actions, rewards, NUM_STEPS - 1))
 
 
 @pytest.mark.parametrize(
@@ -78,9 +103,9 @@ def test_a_fragment_continues_its_episode(space):
 def test_actions_count_from_0_whatever_the_start_of_their_space(space, plain):
     """As RLlib's distributions return them, and as episodes record them."""
     actions, rewards = played(plain)
-    features = PrevInputs(space, 2, 0).sequence(actions, rewards, 0, NUM_STEPS)
-    expected = PrevInputs(plain, 2, 0).sequence(actions, rewards, 0, NUM_STEPS)
-    np.testing.assert_array_equal(features, expected)
+    out = features(PrevInputs(space, 2, 0), actions, rewards, 0, NUM_STEPS)
+    expected = features(PrevInputs(plain, 2, 0), actions, rewards, 0, NUM_STEPS)
+    np.testing.assert_array_equal(out, expected)
 
 
 def test_actions_that_cannot_be_encoded():

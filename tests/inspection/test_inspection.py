@@ -59,7 +59,7 @@ def test_ticks_stand_at_whole_steps(tmp_path, monkeypatch):
 
 def test_module_without_attention(stop):
     algo = stop(prepare(PPOConfig()).build_algo())
-    with pytest.raises(ValueError, match="has no attention encoder: build it with"):
+    with pytest.raises(ValueError, match="has an attention encoder: build them with"):
         record_attention(algo)
 
 
@@ -81,5 +81,10 @@ def test_one_module_of_several(stop):
     agent = episode.agent_episodes["agent_0"]
     runner_module = algo.env_runner.module
     assert record_attention(runner_module, agent, module_id="p0").weights.shape[-1] == len(agent)
-    with pytest.raises(ValueError, match="'p1' has no attention encoder"):
-        record_attention(runner_module, agent, module_id="p1")
+    for wrong in ("p1", "p7"):
+        message = f"one of \\['p0'\\], but it is '{wrong}'"
+        with pytest.raises(ValueError, match=message):
+            record_attention(runner_module, agent, module_id=wrong)
+    # The algorithm plays an episode itself; of its modules only one has attention.
+    for chosen in (None, "p0"):
+        assert record_attention(algo, module_id=chosen).weights.sum(-1) == pytest.approx(1.0)

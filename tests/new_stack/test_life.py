@@ -178,9 +178,9 @@ def test_sweep(config_class, tmp_path):
 
 def record_context(algorithm, result, **kwargs):
     """Reports a trial's receptive field, and parity with the learner's weights in the runner."""
-    from rllib_attention.new_stack.connectors.attention_module import attention_module
+    from rllib_attention.new_stack.connectors.attention_module import inspect_module
 
-    result["context_len"] = attention_module(algorithm.get_module()).attention.context_len
+    result["context_len"] = inspect_module(algorithm.get_module()).attention.context_len
     if isinstance(algorithm.config, IMPALAConfig):
         time.sleep(2)  # the learner's thread works off its queue
     module = algorithm.learner_group._learner.module["default_policy"]

@@ -14,9 +14,9 @@ from ray.rllib.algorithms.tqc import TQCConfig
 from ray.tune.schedulers import ASHAScheduler, PopulationBasedTraining
 
 from rllib_attention import use_attention
-from rllib_attention.encoder.packed_window import unpack_window
-from rllib_attention.new_stack.connectors.attention_module import attention_module
-from rllib_attention.new_stack.connectors.windows import transition_windows
+from rllib_attention.encoder.packed_window import unpack_tokens
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
+from rllib_attention.new_stack.connectors.windows import run_windows
 from tests.harness import DISCRETE, RandomMultiAgentEnv, build, prepare
 
 
@@ -42,7 +42,7 @@ def bytes_per_step(algo):
 
 def test_replay_memory_is_that_of_an_mlp(stop):
     """At window 64 and two layers a step's context is 126 steps; the buffer stores one."""
-    plain, attention = stop(sac().build_algo()), stop(build(sac(), window=64))
+    plain, attention = stop(sac().build_algo()), stop(build(sac(), window=64, max_seq_len=8))
     for algo in (plain, attention):
         algo.train()
     assert attention.local_replay_buffer.get_num_timesteps() >= 600
@@ -73,7 +73,7 @@ def test_multi_agent_windows_are_the_agents_own_past(stop, config_class, buffer,
         num_steps_sampled_before_learning_starts=50,
         replay_buffer_config={"type": buffer, "capacity": 1000, "alpha": 0.6, "beta": 0.4},
     )
-    algo = stop(build(config))
+    algo = stop(build(config, max_seq_len=4))
     results = algo.train()
     assert np.isfinite(results["learners"]["p0"]["total_loss"])
     stored = {}
@@ -82,18 +82,17 @@ def test_multi_agent_windows_are_the_agents_own_past(stop, config_class, buffer,
             obs = np.stack(agent.get_observations())
             for t in range(len(obs)):
                 stored[obs[t].tobytes()] = obs[: t + 1]
-    sampled = algo.local_replay_buffer.sample(
-        num_items=32, n_step=1, gamma=0.9, beta=0.4, sample_episodes=True
+    [sampled] = algo.local_replay_buffer.sample(
+        num_items=64, n_step=1, gamma=0.9, beta=0.4, sample_episodes=True
     )
-    module = attention_module(algo.get_module("p0"), "p0")
+    assert max(sampled.runs.length) == 4
+    module = inspect_module(algo.get_module("p0"))
     beyond = 0
-    for episode in sampled:
-        for windows in transition_windows(episode, module):
-            obs, _, valid = (
-                x[0].numpy() for x in unpack_window(torch.from_numpy(windows), (3,), 0)
-            )
-            truth = stored[obs[-1].tobytes()][-9:]
-            np.testing.assert_array_equal(obs[valid], truth)
+    for windows in run_windows(sampled.runs, module):
+        obs, _, tags = (x.numpy() for x in unpack_tokens(torch.from_numpy(windows), (3,), 0))
+        for row in range(len(obs)):
+            truth = stored[obs[row, -1].tobytes()][-9:]
+            np.testing.assert_array_equal(obs[row][tags[row] > 0], truth)
             beyond += len(truth) == 9
     assert beyond > 5
 

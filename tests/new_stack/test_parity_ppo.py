@@ -17,12 +17,33 @@ def ppo(**env_config):
     )
 
 
-@pytest.mark.parametrize("position", ["rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
 @pytest.mark.parametrize("gate", ["residual", "gru"])
 @pytest.mark.parametrize(("num_layers", "window"), [(1, 1), (1, 9), (2, 5), (3, 3)])
 def test_options(stop, position, gate, num_layers, window):
     algo = stop(build(ppo(), position=position, gate=gate, num_layers=num_layers, window=window))
     assert worst_mismatch(algo, iterations=2) < PARITY
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dilation": 2, "position": "relative", "gate": "gru"},
+        {"dilation": 3, "num_layers": 3, "window": 4},
+        {"dilation": 5, "window": 3, "position": "recency"},
+        {"dilation": 9, "window": 9, "position": "none", "prev_actions": 2, "prev_rewards": 1},
+    ],
+    ids=str,
+)
+def test_dilated_windows(stop, options):
+    """Contexts of 12, 39, 12 and 80 steps; episodes are shorter than the last two, or longer."""
+    algo = stop(build(ppo(lengths=(2, 120)), **options))
+    assert worst_mismatch(algo, iterations=3) < PARITY
+
+
+def test_dilated_windows_of_remote_runners(stop):
+    config = ppo(lengths=(2, 120)).env_runners(num_env_runners=2, rollout_fragment_length=19)
+    assert worst_mismatch(stop(build(config, dilation=4)), iterations=2) < PARITY
 
 
 @pytest.mark.parametrize(

@@ -31,9 +31,7 @@ from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.columns import Columns
 
 from rllib_attention import AttentionConfig, use_attention
-from rllib_attention.new_stack.algorithms import Path as TrainingPath
-from rllib_attention.new_stack.algorithms import algorithm_path
-from rllib_attention.new_stack.offline import is_offline
+from rllib_attention.new_stack.algorithms import DataPath, algorithm_traits, trains_offline
 from tests.harness import IMAGE, PARITY, VECTOR, RandomMultiAgentEnv, prepare
 from tests.pair import Pair
 
@@ -95,7 +93,7 @@ SUPPORT = {
 
 
 def pair(config: AlgorithmConfig) -> Pair:
-    if is_offline(config):
+    if trains_offline(config):
         config.offline_data(
             input_=["/recorded"], input_read_episodes=True, dataset_num_iters_per_learner=5
         )
@@ -169,10 +167,12 @@ def test_remote_runners_and_learners(stop, name):
     config.env_runners(num_env_runners=2, rollout_fragment_length=20)
     config.learners(num_learners=2).reporting(min_time_s_per_iteration=0)
     config.training(train_batch_size_per_learner=120)
-    if algorithm_path(config) is TrainingPath.WINDOW:
+    if algorithm_traits(config).data_path is DataPath.WINDOW:
         config.env_runners(rollout_fragment_length=1)
         config.reporting(min_sample_timesteps_per_iteration=40)
-        config.training(train_batch_size_per_learner=8, num_steps_sampled_before_learning_starts=30)
+        config.training(
+            train_batch_size_per_learner=32, num_steps_sampled_before_learning_starts=30
+        )
     elif is_asynchronous:
         config.learners(num_aggregator_actors_per_learner=1)
     else:
@@ -193,16 +193,11 @@ def test_remote_runners_and_learners(stop, name):
 
 def rows() -> dict[str, str]:
     """Returns what the table must say."""
-    how = {
-        TrainingPath.SEQUENCE: "sequence",
-        TrainingPath.OFFLINE_SEQUENCE: "sequence, from recorded episodes",
-        TrainingPath.WINDOW: "window",
-    }
     out = {}
     for name, support in SUPPORT.items():
         config = support.config_class()
-        path = how[algorithm_path(config)]
-        if is_offline(config) and path == "window":
+        path = algorithm_traits(config).data_path.value
+        if trains_offline(config):
             path += ", from recorded episodes"
         actions = ", ".join(support.actions)
         remote = "yes" if support.remote_learners else "not tested"

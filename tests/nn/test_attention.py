@@ -8,10 +8,11 @@ import torch
 from rllib_attention.nn import (
     MultiHeadAttention,
     NoPosition,
+    RecencyPosition,
     RelativePosition,
     Transformer,
-    row_mask,
 )
+from tests.nn.rows import window_mask
 
 
 def reference(query, key, value, allowed):
@@ -61,9 +62,9 @@ def test_attend_is_softmax_of_scaled_scores(window):
     attention = MultiHeadAttention(8, 2, 4, NoPosition())
     query, key, value = torch.randn(3, 2, 2, 6, 4).unbind(0)
     valid = torch.tensor([[True] * 6, [False, False, True, True, True, False]])
-    mask = row_mask(valid, 6, window)
+    mask = window_mask(valid, 6, window)
     expected = reference(query, key, value, mask.bias == 0)
-    torch.testing.assert_close(attention.attend(query, key, value, mask, dropout=False), expected)
+    torch.testing.assert_close(attention.attend(query, key, value, mask), expected)
     weights = attention.weights(query, key, mask)
     torch.testing.assert_close(weights @ value, expected)
     torch.testing.assert_close(weights.sum(-1), torch.ones(2, 2, 6))
@@ -73,7 +74,7 @@ def test_scores_are_divided_by_the_root_of_the_head_size():
     """Not by the root of the embed dim, as the article's code has it."""
     attention = MultiHeadAttention(dim=64, num_heads=1, head_size=4, position=NoPosition())
     query, key = torch.ones(1, 1, 1, 4), torch.stack((torch.ones(4), torch.zeros(4)))[None, None]
-    mask = row_mask(torch.ones(1, 2, dtype=torch.bool), 1, 2)
+    mask = window_mask(torch.ones(1, 2, dtype=torch.bool), 1, 2)
     weight = attention.weights(query, key, mask)[0, 0, 0]
     torch.testing.assert_close(weight, torch.tensor([2.0, 0.0]).softmax(0))
 
@@ -84,7 +85,7 @@ def test_relative_score_is_the_sum_over_distances():
     position = RelativePosition(dim=6, num_heads=2, head_size=3, window=4)
     attention = MultiHeadAttention(6, 2, 3, position)
     query, key = torch.randn(2, 1, 2, 5, 3).unbind(0)
-    mask = row_mask(torch.ones(1, 5, dtype=torch.bool), 5, 4)
+    mask = window_mask(torch.ones(1, 5, dtype=torch.bool), 5, 4)
     rows = position.project(position.sinusoids).view(4, 2, 3)
     scores = torch.full((2, 5, 5), float("-inf"))
     for h in range(2):
@@ -96,15 +97,15 @@ def test_relative_score_is_the_sum_over_distances():
     torch.testing.assert_close(attention.weights(query, key, mask)[0], scores.softmax(-1))
 
 
-def test_dropout_acts_on_weights_when_asked_only():
+def test_recency_takes_slope_times_distance_from_each_score():
     torch.manual_seed(0)
-    attention = MultiHeadAttention(8, 2, 4, NoPosition(), dropout=0.5)
-    value = torch.ones(1, 2, 6, 4)
-    query = key = torch.zeros(1, 2, 6, 4)
-    mask = row_mask(torch.ones(1, 6, dtype=torch.bool), 6, 6)
-    kept = attention.attend(query, key, value, mask, dropout=False)
-    torch.testing.assert_close(kept, torch.ones_like(kept))
-    dropped = attention.attend(query, key, value, mask, dropout=True)
-    # A dropped weight is 0, a kept one doubles: the sums differ, and all four columns alike.
-    assert not torch.allclose(dropped, kept)
-    torch.testing.assert_close(dropped, dropped[..., :1].expand_as(dropped))
+    attention = MultiHeadAttention(12, 3, 4, RecencyPosition(num_heads=3, head_size=4))
+    plain = MultiHeadAttention(12, 3, 4, NoPosition())
+    query, key = torch.randn(2, 1, 3, 6, 4).unbind(0)
+    mask = window_mask(torch.ones(1, 6, dtype=torch.bool), 6, 4)
+    scores = plain.weights(query, key, mask).log()[0]
+    for head, slope in enumerate([1.0, 0.25, 0.0]):
+        for i in range(6):
+            for j in range(max(0, i - 3), i + 1):
+                scores[head, i, j] -= slope * (i - j)
+    torch.testing.assert_close(attention.weights(query, key, mask)[0], scores.softmax(-1))

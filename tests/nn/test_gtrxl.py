@@ -4,15 +4,16 @@ RLlib's memory holds the last M inputs of each block, so its rollout steps (one 
 a full memory) are what our window of M + 1 steps computes.
 """
 
-import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from ray.rllib.models.catalog import MODEL_DEFAULTS
-from ray.rllib.models.torch.attention_net import GTrXLNet
 
 from rllib_attention import AttentionConfig
 from rllib_attention.nn import Transformer
+
+gym = pytest.importorskip("gymnasium")
+MODEL_DEFAULTS = pytest.importorskip("ray.rllib.models.catalog").MODEL_DEFAULTS
+GTrXLNet = pytest.importorskip("ray.rllib.models.torch.attention_net").GTrXLNet
 
 OBS_SIZE, BATCH, MEMORY = 5, 3, 7
 

@@ -91,7 +91,10 @@ def ppo_config(*, max_seq_len: int = 8, env_config: dict | None = None, model=No
     ).training(
         model={
             "custom_model": "attention",
-            "custom_model_config": {"dim": 16, "num_heads": 2, "window": 4, **options},
+            "custom_model_config": {
+                **{"dim": 16, "num_heads": 2, "window": 4, "dropout": 0.0},
+                **options,
+            },
             "max_seq_len": max_seq_len,
             "fcnet_hiddens": [16],
             "conv_filters": [[4, 3, 2]],

@@ -1,36 +1,26 @@
 """The old stack's model: one function in rollouts and training, and the new stack's weights."""
 
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from ray.rllib.algorithms.dqn import DQNConfig
-from ray.rllib.algorithms.marwil import MARWILConfig
 from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
 from ray.rllib.policy.sample_batch import SampleBatch
-from ray.rllib.utils.spaces.space_utils import flatten_to_single_ndarray
 
 import rllib_attention
 from rllib_attention import AttentionConfig, use_attention
-from rllib_attention.encoder.encoder import CONTEXT, FEATURES, LENGTH
-from rllib_attention.encoder.prev_inputs import PrevInputs
-from rllib_attention.old_stack.model import NEW_STACK, AttentionModelV2
-from rllib_attention.old_stack.step_state import StepState
+from rllib_attention.encoder.inputs import ChunkContext
+from rllib_attention.old_stack.model import AttentionModelV2
 from tests.old_stack.support import (
     ACTION_SPACES,
     OBSERVATION_SPACES,
     VECTOR,
     RaggedMultiAgentEnv,
-    old_stack,
     ppo_config,
     rollout_worker,
     sample,
@@ -64,7 +54,7 @@ def assert_parity(worker, num_samples: int = 2, policy_id: str = "default_policy
 
 def model(obs_space=VECTOR, *, name="model", model_config=None, **options) -> AttentionModelV2:
     config = ppo_config(max_seq_len=8).model | (model_config or {})
-    options = {"dim": 16, "num_heads": 2, "window": 4} | options
+    options = {"dim": 16, "num_heads": 2, "window": 4, "dropout": 0.0} | options
     return AttentionModelV2(obs_space, ACTION_SPACES["discrete"], 3, config, name, **options)
 
 
@@ -83,6 +73,8 @@ def model(obs_space=VECTOR, *, name="model", model_config=None, **options) -> At
         {"num_layers": 2, "prev_actions": 3, "prev_rewards": 1, "max_seq_len": 3},
         {"num_layers": 1, "window": 40, "max_seq_len": 37},
         {"num_layers": 2, "prev_rewards": 2, "model": {"vf_share_layers": True}},
+        {"num_layers": 2, "dilation": 3, "prev_actions": 1},
+        {"num_layers": 3, "window": 3, "dilation": 4, "position": "relative", "gate": "gru"},
     ],
     ids=str,
 )
@@ -142,41 +134,6 @@ def test_the_train_batch_holds_a_state_per_chunk_and_none_per_step():
     assert not {"prev_actions", "prev_rewards"} & set(batch)
 
 
-# Previous actions and rewards
-
-
-@pytest.mark.parametrize("name", ACTION_SPACES)
-@pytest.mark.parametrize(("num_actions", "num_rewards"), [(1, 0), (3, 1), (1, 3)])
-def test_previous_actions_are_encoded_as_on_the_new_stack(name, num_actions, num_rewards):
-    space, num_steps = ACTION_SPACES[name], 9
-    space.seed(0)
-    attention = AttentionConfig(
-        num_layers=1, window=3, prev_actions=num_actions, prev_rewards=num_rewards
-    )
-    actions = [space.sample() for _ in range(num_steps - 1)]
-    rewards = np.random.default_rng(0).normal(size=num_steps - 1).astype(np.float32)
-    expected = PrevInputs(space, num_actions, num_rewards).sequence(actions, rewards, 0, num_steps)
-
-    steps = StepState(VECTOR, space, attention)
-    flat = np.stack([flatten_to_single_ndarray(action) for action in actions[:1] + actions])
-    is_first = torch.arange(num_steps).unsqueeze(0) == 0
-    encoded = steps.encode(
-        torch.as_tensor(flat), torch.as_tensor(np.append(7.0, rewards)), is_first
-    )
-    before = torch.zeros(1, steps.num_rows, steps.encoded_size)
-    features = steps.features(torch.cat((before, encoded), dim=1))
-    np.testing.assert_array_equal(features[0, -num_steps:], expected)
-
-
-def test_actions_may_come_in_their_own_structure():
-    space = ACTION_SPACES["dict"]
-    steps = StepState(VECTOR, space, AttentionConfig(prev_actions=1))
-    actions = {"a": torch.tensor([1, 0]), "b": torch.tensor([[0, 2], [1, 1]])}
-    flat = torch.tensor([[1, 0, 2], [0, 1, 1]])
-    is_first = torch.zeros(2, 1, dtype=torch.bool)
-    assert torch.equal(steps.encode(actions, None, is_first), steps.encode(flat, None, is_first))
-
-
 # Acting by hand
 
 
@@ -211,37 +168,6 @@ def test_a_missing_state_is_an_error():
     )
     with pytest.raises(ValueError, match=re.escape(message)):
         policy.compute_single_action(np.zeros(3))
-
-
-def test_a_checkpoint_acts_the_same_in_a_new_process(tmp_path):
-    worker = rollout_worker(use_attention(_without_model(ppo_config()), dim=16, window=4))
-    policy = worker.get_policy()
-    policy.export_checkpoint(str(tmp_path / "policy"))
-    obs = np.linspace(-1, 1, 15, dtype=np.float32).reshape(5, 3)
-    np.save(tmp_path / "obs.npy", obs)
-    # No import of rllib_attention: unpickling the config does that.
-    script = (
-        "import sys, numpy as np\n"
-        "from ray.rllib.policy.policy import Policy\n"
-        "policy = Policy.from_checkpoint(sys.argv[1] + '/policy')\n"
-        "state, out = policy.get_initial_state(), []\n"
-        "for obs in np.load(sys.argv[1] + '/obs.npy'):\n"
-        "    _, state, extra = policy.compute_single_action(obs, state, explore=False)\n"
-        "    out.append(extra['action_dist_inputs'])\n"
-        "np.save(sys.argv[1] + '/out.npy', out)\n"
-    )
-    command = [sys.executable, "-c", script, str(tmp_path)]
-    env = os.environ | {"PYTHONPATH": str(ROOT)}  # the config holds the environment's class
-    subprocess.run(command, cwd=tmp_path, env=env, check=True, capture_output=True)
-    state, expected = policy.get_initial_state(), []
-    for row in obs:
-        _, state, extra = policy.compute_single_action(row, state, explore=False)
-        expected.append(extra["action_dist_inputs"])
-    np.testing.assert_array_equal(np.load(tmp_path / "out.npy"), expected)
-
-
-def _without_model(config):
-    return config.training(model={"custom_model": None, "custom_model_config": {}})
 
 
 # Weights
@@ -280,13 +206,14 @@ def assert_equal_outputs(module, old) -> None:
         batch = {"obs_flat": obs.flatten(0, 1), "prev_actions": actions.flatten()}
         logits, _ = old.forward(batch, [old.steps.initial().expand(2, -1, -1)], [steps, steps])
         context = old.attention.context_len
-        features = torch.nn.functional.one_hot(actions, 3).float()
-        features[:, 0] = 0  # no action before the first step
-        state = {
-            CONTEXT: torch.zeros(2, context, 3),
-            LENGTH: torch.tensor([[0, steps], [0, steps]]),
-            FEATURES: torch.cat((torch.zeros(2, context, 3), features), dim=1),
-        }
+        rows = actions.float().unsqueeze(-1)
+        rows[:, 0] = -1  # no action before the first step
+        state = ChunkContext(
+            context=torch.zeros(2, context, 3),
+            context_length=torch.tensor([0, 0]),
+            chunk_length=torch.tensor([steps, steps]),
+            prev=torch.cat((torch.zeros(2, context, 1), rows), dim=1),
+        ).to_state()
         encoded = module.encoder({Columns.OBS: obs, Columns.STATE_IN: state})[ENCODER_OUT]
         expected = module.pi(encoded[ACTOR])
         values = module.vf(encoded[CRITIC])
@@ -298,7 +225,7 @@ def assert_equal_outputs(module, old) -> None:
 
 def test_sizes_of_tokenizer_and_heads_come_from_the_model_dict():
     built = model(model_config={"fcnet_hiddens": [24, 12], "post_fcnet_hiddens": [20]})
-    assert built.encoder.actor_encoder.input.in_features == 12
+    assert built.encoder.actor_encoder.embedding.input.in_features == 12
     assert [p.shape[0] for p in built.pi.parameters() if p.dim() == 2] == [20, 3]
 
 
@@ -330,31 +257,6 @@ def test_dropout_acts_in_training_passes_of_the_main_model_only():
 # Errors
 
 
-def test_max_seq_len_has_one_value():
-    message = 'Use `config.training(model={"max_seq_len": 64})`.'
-    with pytest.raises(ValueError, match=re.escape(message)):
-        model(max_seq_len=64)
-    assert model(max_seq_len=8).attention.max_seq_len == 8
-
-
-def test_unknown_options_are_errors():
-    with pytest.raises(ValueError, match=r"has no field 'windw'\. Did you mean 'window'\?"):
-        model(windw=3)
-
-
-@pytest.mark.parametrize(
-    ("space", "mend"),
-    [
-        (gym.spaces.Box(-1, 1, (3, 3)), "Reshape it in an environment wrapper."),
-        (gym.spaces.Discrete(3), "`_disable_preprocessor_api=False`."),
-    ],
-)
-def test_observation_spaces_without_a_tokenizer_are_errors(space, mend):
-    message = f"Box of 1 or 3 dimensions, got {space}. "
-    with pytest.raises(ValueError, match=re.escape(message) + ".*" + re.escape(mend)):
-        model(space)
-
-
 def test_images_that_are_no_longer_bytes_are_errors():
     built = model(OBSERVATION_SPACES["image"])
     batch = {"obs_flat": torch.zeros(1, 72)}
@@ -367,30 +269,3 @@ def test_observations_that_are_not_finite_name_the_model():
     batch = {"obs_flat": torch.full((1, 3), float("nan"))}
     with pytest.raises(ValueError, match="Observations of the model 'pilot' hold 3 non-finite"):
         built.forward(batch, [built.steps.initial().unsqueeze(0)], torch.tensor([1]))
-
-
-@pytest.mark.parametrize(
-    ("config", "env", "user"),
-    [
-        (SACConfig(), "Pendulum-v1", "the model of SAC or CQL"),
-        (DQNConfig(), "CartPole-v1", "DQNTorchModel"),
-    ],
-)
-def test_algorithms_without_state_are_refused_at_build(config, env, user):
-    config = old_stack(config).environment(env).training(model=ppo_config().model)
-    config.env = lambda context: gym.make(env)
-    message = f"The attention model cannot serve as {user}, which gets neither a state"
-    with pytest.raises(ValueError, match=message):
-        rollout_worker(config)
-
-
-def test_marwil_says_why_it_cannot_train():
-    config = old_stack(MARWILConfig()).environment("CartPole-v1")
-    config.training(model=ppo_config().model)
-    config.env = lambda context: gym.make("CartPole-v1")
-    policy, size = rollout_worker(config).get_policy(), 12
-    rows = {name: np.zeros(size) for name in ("rewards", "advantages", "terminateds", "eps_id")}
-    rows |= {"obs": np.zeros((size, 4), np.float32), "actions": np.zeros(size, np.int64)}
-    rows |= {name: np.zeros(size) for name in ("truncateds", "unroll_id", "agent_index")}
-    with pytest.raises(ValueError, match=re.escape(f"with another one, use {NEW_STACK}.")):
-        policy.learn_on_batch(SampleBatch(rows))

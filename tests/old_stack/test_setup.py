@@ -1,8 +1,7 @@
-"""`use_attention` and `custom_model` on the old stack: registration, algorithms, Tune, errors."""
+"""`use_attention` and `custom_model` on the old stack: algorithms, Tune, errors."""
 
+import copy
 import re
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,13 +15,12 @@ from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.marwil import MARWILConfig
 from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
-from ray.rllib.models.catalog import ModelCatalog
 from ray.rllib.policy.policy import PolicySpec
-from ray.tune.registry import RLLIB_MODEL, _global_registry
 
 from rllib_attention import AttentionConfig, use_attention
-from rllib_attention.old_stack.model import NEW_STACK, AttentionModelV2
-from rllib_attention.old_stack.registration import MODEL_NAME, register_at_init
+from rllib_attention.config import DEFAULT_CHUNK
+from rllib_attention.old_stack import NEW_STACK
+from rllib_attention.old_stack.model import AttentionModelV2
 from tests.old_stack import support as old_stack_support
 from tests.old_stack.support import (
     RaggedEnv,
@@ -50,38 +48,6 @@ def small(config, env=RaggedEnv):
     config = old_stack(config).environment(env)
     config.env_runners(num_env_runners=0, rollout_fragment_length=20).resources(num_gpus=0)
     return config.training(train_batch_size=40, model={"fcnet_hiddens": [16]})
-
-
-# Registration
-
-
-def test_importing_the_package_registers_the_model_without_importing_rllib():
-    script = (
-        "import sys, rllib_attention\n"
-        "assert 'torch' not in sys.modules and 'ray.rllib' not in sys.modules\n"
-        "from ray.tune.registry import RLLIB_MODEL, _global_registry\n"
-        "model = _global_registry.get(RLLIB_MODEL, 'attention')\n"
-        "assert model.__name__ == 'AttentionModelV2', model\n"
-    )
-    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-
-
-def test_registering_again_changes_nothing():
-    hooks = list(ray._private.worker._post_init_hooks)
-    register_at_init()
-    assert ray._private.worker._post_init_hooks == hooks
-    assert _global_registry.get(RLLIB_MODEL, "attention") is AttentionModelV2
-
-
-def test_the_name_is_a_plain_string_that_imports_the_package_when_unpickled():
-    assert MODEL_NAME == "attention"
-    script = (
-        "import pickle, sys\n"
-        f"assert pickle.loads({ray.cloudpickle.dumps(MODEL_NAME)!r}) == 'attention'\n"
-        "assert 'rllib_attention' in sys.modules\n"
-    )
-    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 # Algorithms
@@ -147,7 +113,7 @@ def test_use_attention_sets_the_model_dict_and_keeps_the_rest(config_class):
     config = small(config_class())
     shares = config.model["vf_share_layers"]
     assert use_attention(config, AttentionConfig(window=5), max_seq_len=10) is config
-    assert config.model["custom_model"] == "attention"
+    assert config.model["custom_model"] is AttentionModelV2
     assert config.model["max_seq_len"] == 10
     options = config.model["custom_model_config"]
     assert AttentionConfig.from_dict(options).window == 5
@@ -189,8 +155,55 @@ def test_policies_keep_their_own_configs():
     assert own["a"]["model"]["fcnet_hiddens"] == [12]
     assert [own["a"]["lr"], own["b"]["lr"], own["c"].lr, own["d"]] == [0.01, 0.02, 0.03, None]
     for model in (own["a"]["model"], own["b"]["model"], own["c"].model):
-        assert model["custom_model"] == "attention"
+        assert model["custom_model"] is AttentionModelV2
     assert complete.model["custom_model"] is None
+
+
+def test_policies_with_configs_of_their_own_are_among_all():
+    complete = small(PPOConfig(), RaggedMultiAgentEnv)
+    policies = {
+        "a": PolicySpec(config={"lr": 0.01}),
+        "b": [None, None, None, {"model": {"fcnet_hiddens": [12]}}],
+        "c": PolicySpec(config=complete),
+        "d": PolicySpec(),
+    }
+    config = small(PPOConfig(), RaggedMultiAgentEnv).multi_agent(
+        policies=policies, policy_mapping_fn=lambda agent_id, *args, **kwargs: agent_id
+    )
+    worker = rollout_worker(use_attention(config, **SMALL))
+    for policy_id in policies:
+        built = worker.get_policy(policy_id).model
+        assert isinstance(built, AttentionModelV2), policy_id
+        assert built.attention.window == 4
+    assert worker.get_policy("b").model.encoder.actor_encoder.embedding.input.in_features == 12
+
+
+# Chunks
+
+
+@pytest.mark.parametrize(
+    ("given", "options", "length"),
+    [
+        ({}, {}, DEFAULT_CHUNK),
+        ({}, {"max_seq_len": 10}, 10),
+        ({"max_seq_len": 12}, {}, 12),
+        ({"max_seq_len": 12}, {"max_seq_len": 12}, 12),
+    ],
+    ids=str,
+)
+def test_a_models_own_max_seq_len_is_kept(given, options, length):
+    config = use_attention(small(PPOConfig()).training(model=given), **options)
+    assert config.model["max_seq_len"] == length
+
+
+def test_two_different_values_of_max_seq_len_are_an_error():
+    config = small(PPOConfig()).training(model={"max_seq_len": 12})
+    message = (
+        "The model dict asks for max_seq_len=12, `use_attention` for 10: expected the same. Use "
+        "`use_attention(config, max_seq_len=12)`."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        use_attention(config, max_seq_len=10)
 
 
 # Errors
@@ -237,34 +250,46 @@ def test_model_dicts_that_ask_for_another_model_are_errors(model, message):
         use_attention(config)
 
 
-def test_unknown_policies_are_errors():
+@pytest.mark.parametrize("module_ids", [["b"], ["a", "b"], []], ids=str)
+def test_unknown_policies_are_errors(module_ids):
     config = small(PPOConfig()).multi_agent(policies={"a"})
-    message = "`module_ids` must be policies of the config, ['a'], got ['b']"
+    message = f"`module_ids` must be policies of the config, ['a'], got {module_ids}. Use "
     with pytest.raises(ValueError, match=re.escape(message)):
-        use_attention(config, module_ids=["b"])
+        use_attention(config, module_ids=module_ids)
 
 
-def test_rllibs_catalog_finds_the_model_by_name():
-    model_config = ppo_config().model
-    env = RaggedEnv({})
-    built = ModelCatalog.get_model_v2(
-        env.observation_space, env.action_space, 3, model_config, framework="torch"
-    )
-    assert type(built) is AttentionModelV2
+def test_a_string_of_policies_is_an_error():
+    config = small(PPOConfig()).multi_agent(policies={"a"})
+    message = "got the string 'a'. Use `use_attention(config, module_ids=['a'])`."
+    with pytest.raises(TypeError, match=re.escape(message)):
+        use_attention(config, module_ids="a")
 
 
-# After all other tests with a cluster: it starts a new one
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        ({"use_lstm": True}, "The model dict of policy 'b' asks for use_lstm=True"),
+        ({"custom_model": "mine"}, "The model dict of policy 'b' asks for custom_model='mine'"),
+        ({"max_seq_len": 12}, "The model dict of policy 'b' asks for max_seq_len=12, "),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("module_ids", [None, ["a", "b"]])
+def test_a_refused_call_leaves_the_config_as_it_was(model, message, module_ids):
+    policies = {"a": PolicySpec(config={"lr": 0.1}), "b": PolicySpec(config={"model": model})}
+    config = small(PPOConfig()).multi_agent(policies=policies)
+    before = copy.deepcopy(config.to_dict())
+    with pytest.raises(ValueError, match=re.escape(message)) as error:
+        use_attention(config, module_ids=module_ids, max_seq_len=10)
+    if "max_seq_len" not in model:
+        assert "`use_attention(config, module_ids=[...])`" in str(error.value)
+    assert config.to_dict() == before
+    assert config.policies is policies
+    assert policies["b"].config == {"model": model}
+    use_attention(config, module_ids=["a"])  # and the next call is not refused for the first
 
 
-@ray.remote
-def registered_class() -> str:
-    return _global_registry.get(RLLIB_MODEL, "attention").__name__
-
-
-@pytest.mark.slow
-def test_workers_find_the_model_after_each_init(cluster):
-    assert ray.get(registered_class.remote()) == "AttentionModelV2"
-    ray.shutdown()
-    ray.init(num_cpus=16, include_dashboard=False, log_to_driver=False)
-    assert ray.get(registered_class.remote()) == "AttentionModelV2"
-    assert _global_registry.get(RLLIB_MODEL, "attention") is AttentionModelV2
+def test_the_whole_configs_model_counts_for_a_policy():
+    config = small(PPOConfig()).training(model={"use_lstm": True}).multi_agent(policies={"a"})
+    with pytest.raises(ValueError, match="The model dict of policy 'a' asks for use_lstm=True"):
+        use_attention(config, module_ids=["a"])

@@ -1,21 +1,22 @@
-"""Finds the attention encoders inside RLModules."""
+"""What the connectors need to know of an RLModule with attention."""
 
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import gymnasium as gym
 from ray.rllib.connectors.connector_v2 import ConnectorV2
-from ray.rllib.core.models.base import CRITIC
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
-from ray.rllib.utils.spaces.space_utils import BatchedNdArray
 from ray.rllib.utils.typing import EpisodeType
 from torch import nn
 
-from rllib_attention.config import DEFAULT_CHUNK, AttentionConfig
+from rllib_attention.config import AttentionConfig
+from rllib_attention.encoder.actor_critic import AttentionActorCriticEncoder
 from rllib_attention.encoder.encoder import AttentionEncoder
+from rllib_attention.encoder.inputs import nested
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 
@@ -24,14 +25,16 @@ class AttentionModule:
     """What the connectors need to know of one RLModule.
 
     Attributes:
-        encoders: Its attention encoders, all with the same options.
+        encoders: Its attention encoders, all with the same options; the acting one first.
         max_seq_len: Its chunk length T in training.
         nests_state: Whether RLlib reads the critic's state below its own key.
+        observation_path: The keys that lead from the module's observations to the encoders'.
     """
 
     encoders: tuple[AttentionEncoder, ...]
     max_seq_len: int
     nests_state: bool
+    observation_path: tuple[Any, ...]
 
     @property
     def attention(self) -> AttentionConfig:
@@ -40,108 +43,129 @@ class AttentionModule:
 
     @property
     def windowed(self) -> bool:
-        """Whether training observations are windows (`window.py`)."""
+        """Whether training observations are windows (`packed_window.py`)."""
         return self.encoders[0].config.windowed
 
     @property
     def prev_inputs(self) -> PrevInputs:
-        """Encodes the module's previous actions and rewards."""
+        """What the encoders read of previous actions and rewards."""
         return self.encoders[0].prev_inputs
 
     def state(self, state: dict[str, Any]) -> dict[str, Any]:
         """Nests a `STATE_IN` as RLlib's `compute_values` expects it."""
-        return {CRITIC: state} if self.nests_state else state
+        return nested(state) if self.nests_state else state
+
+    def observation(self, obs: Any) -> Any:
+        """Returns the part of an observation (or of a batch of them) that the encoders read."""
+        for key in self.observation_path:
+            obs = obs[key]
+        return obs
 
 
-_found: "weakref.WeakKeyDictionary[RLModule, AttentionModule | None]" = weakref.WeakKeyDictionary()
-
-
-def attention_module(module: RLModule, module_id: str | None = None) -> AttentionModule | None:
+def inspect_module(module: RLModule) -> AttentionModule | None:
     """Returns what there is to know of a module with attention, None for one without.
 
     Args:
-        module: An RLModule, or a MultiRLModule.
-        module_id: Which of a MultiRLModule's; None for the only one.
+        module: An RLModule of one agent.
+
+    Raises:
+        ValueError: If the module's `model_config` has no `max_seq_len`, or it is not clear which
+            part of its observations its encoders read.
     """
-    if isinstance(module, MultiRLModule):
-        if module_id is None:
-            module_id = next(iter(module.keys()))
-        module = module[module_id]
     module = getattr(module, "unwrapped", lambda: module)()
-    if module not in _found:
-        _found[module] = _inspect(module)
-    return _found[module]
-
-
-def _inspect(module: RLModule) -> AttentionModule | None:
-    parts = module.modules() if isinstance(module, nn.Module) else ()
-    encoders = tuple(m for m in parts if isinstance(m, AttentionEncoder))
+    parts = list(module.modules()) if isinstance(module, nn.Module) else []
+    encoders = tuple(part for part in parts if isinstance(part, AttentionEncoder))
     if not encoders:
         return None
-    max_seq_len = (
-        module.model_config.get("max_seq_len")
-        or encoders[0].config.attention.max_seq_len
-        or DEFAULT_CHUNK
+    max_seq_len = module.model_config.get("max_seq_len")
+    if max_seq_len is None:
+        raise ValueError(
+            "A module with attention needs the length of its training chunks, which RLlib reads "
+            f"from `model_config['max_seq_len']`, too; got {sorted(module.model_config)}. Fix: "
+            '`config.rl_module(model_config={"max_seq_len": 64})`.'
+        )
+    return AttentionModule(
+        encoders,
+        max_seq_len,
+        any(isinstance(p, AttentionActorCriticEncoder) and p.nests_state for p in parts),
+        _observation_path(module.observation_space, encoders[0].config.observation_space),
     )
-    return AttentionModule(encoders, max_seq_len, CRITIC in module.get_initial_state())
 
 
-def has_other_stateful(rl_module: MultiRLModule) -> bool:
-    """Returns whether some module is stateful without attention, as with RLlib's LSTM."""
+def find_attention(rl_module: RLModule) -> dict[str | None, AttentionModule]:
+    """Returns the modules with attention by their id; by None where there is but one module.
+
+    Args:
+        rl_module: An RLModule, or a MultiRLModule.
+    """
+    if not isinstance(rl_module, MultiRLModule):
+        only = inspect_module(rl_module)
+        return {} if only is None else {None: only}
+    modules = {module_id: inspect_module(module) for module_id, module in rl_module.items()}
+    found: dict[str | None, AttentionModule] = {
+        module_id: module for module_id, module in modules.items() if module is not None
+    }
+    if DEFAULT_MODULE_ID in found:  # single-agent episodes name no module
+        found[None] = found[DEFAULT_MODULE_ID]
+    return found
+
+
+def has_other_stateful(
+    rl_module: MultiRLModule, known: Mapping[str | None, AttentionModule]
+) -> bool:
+    """Returns whether some module is stateful without attention, as with RLlib's LSTM.
+
+    Args:
+        rl_module: All modules.
+        known: Those with attention.
+    """
     return any(
-        module.is_stateful() and attention_module(rl_module, module_id) is None
-        for module_id, module in rl_module.items()
+        module_id not in known and module.is_stateful() for module_id, module in rl_module.items()
     )
-
-
-def run_pieces(pieces: Iterable[ConnectorV2], *, batch: dict[str, Any], **kwargs: Any) -> dict:
-    """Runs RLlib's own pieces, with what RLlib hands to `ConnectorV2.__call__`."""
-    for piece in pieces:
-        batch = piece(batch=batch, **kwargs)
-    return batch
-
-
-def replace_batch_items(
-    batch: dict[str, Any], column: str, items: list[tuple[SingleAgentEpisode, Any]]
-) -> None:
-    """Like `ConnectorV2.add_batch_item`, but takes the place of what the episodes have there.
-
-    Args:
-        batch: Changed in place.
-        column: Its column.
-        items: Episodes with their new items. Several samples of one agent's episode share a key;
-            they keep their order.
-    """
-    column_data = batch.setdefault(column, {})
-    for episode, _ in items:  # in order: rows of all columns must correspond
-        column_data[batch_key(episode)] = []
-    for episode, item in items:
-        column_data[batch_key(episode)].append(item)
-
-
-def as_rows(rows: Any) -> Any:
-    """Marks arrays as batches of rows for RLlib's `BatchIndividualItems`."""
-    if isinstance(rows, dict):
-        return {key: as_rows(value) for key, value in rows.items()}
-    return rows.view(BatchedNdArray)
-
-
-def batch_key(episode: SingleAgentEpisode) -> tuple:
-    """Returns the key under which RLlib's connectors keep an episode's items.
-
-    Args:
-        episode: A single-agent episode, or an agent's.
-    """
-    if episode.agent_id is None:
-        return (episode.id_,)
-    return (episode.multi_agent_episode_id, episode.agent_id, episode.module_id)
 
 
 def episodes_with_attention(
-    piece: ConnectorV2, episodes: list[EpisodeType], rl_module: RLModule
+    piece: ConnectorV2,
+    episodes: list[EpisodeType],
+    known: Mapping[str | None, AttentionModule],
 ) -> Iterator[tuple[SingleAgentEpisode, AttentionModule]]:
-    """Yields the episodes, or agents' episodes, in which a module with attention acts."""
+    """Yields the episodes, or agents' episodes, in which a module with attention acts.
+
+    Args:
+        piece: The piece that asks.
+        episodes: What the piece was given.
+        known: From `find_attention`.
+    """
     for episode in piece.single_agent_episode_iterator(episodes, agents_that_stepped_only=False):
-        module = attention_module(rl_module, episode.module_id)
+        module = known.get(episode.module_id)
         if module is not None and len(episode):
             yield episode, module
+
+
+def _observation_path(space: gym.Space, wanted: gym.Space) -> tuple[Any, ...]:
+    """Returns the keys from a space to the part that an encoder reads.
+
+    A module may take its observations apart before it calls its encoder, as RLlib's
+    `ActionMaskingTorchRLModule` does.
+    """
+    if not isinstance(space, gym.spaces.Dict):
+        return ()
+    leaves = list(_leaves(space))
+    same = [path for path, leaf in leaves if leaf is wanted]
+    same = same or [path for path, leaf in leaves if leaf == wanted]
+    if len(same) != 1:
+        raise ValueError(
+            f"Attention reads observations of {wanted}, which must be one entry of the module's "
+            f"observation space, got {len(same)} such entries in {space}. Fix: build the encoder "
+            "with the entry itself, `observation_space=self.observation_space['observations']`, "
+            "or flatten the observations by RLlib's FlattenObservations."
+        )
+    return same[0]
+
+
+def _leaves(space: gym.Space) -> Iterator[tuple[tuple[Any, ...], gym.Space]]:
+    if isinstance(space, gym.spaces.Dict):
+        for key, part in space.items():
+            yield from (((key, *path), leaf) for path, leaf in _leaves(part))
+    else:
+        yield (), space

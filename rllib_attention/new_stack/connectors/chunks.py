@@ -23,12 +23,15 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import EpisodeType
 
-from rllib_attention.encoder.encoder import CONTEXT, FEATURES, LENGTH
+from rllib_attention.encoder.inputs import ChunkContext
 from rllib_attention.new_stack.connectors.attention_module import (
     AttentionModule,
-    as_rows,
     episodes_with_attention,
+    find_attention,
     has_other_stateful,
+)
+from rllib_attention.new_stack.connectors.batch_items import (
+    as_rows,
     replace_batch_items,
     run_pieces,
 )
@@ -89,8 +92,9 @@ class AddContextToTrainBatch(ConnectorV2):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Builds chunks and their contexts. See the class docstring."""
+        known = find_attention(rl_module)
         pieces = list(self._pieces)
-        if isinstance(rl_module, MultiRLModule) and has_other_stateful(rl_module):
+        if isinstance(rl_module, MultiRLModule) and has_other_stateful(rl_module, known):
             pieces.append(self._add_states)
         batch = run_pieces(
             pieces,
@@ -102,14 +106,14 @@ class AddContextToTrainBatch(ConnectorV2):
             **kwargs,
         )
         states = [
-            (episode, as_rows(module.state(chunk_states(episode, module))))
-            for episode, module in episodes_with_attention(self, episodes, rl_module)
+            (episode, as_rows(module.state(chunk_contexts(episode, module).to_state())))
+            for episode, module in episodes_with_attention(self, episodes, known)
         ]
         replace_batch_items(batch, Columns.STATE_IN, states)
         return batch
 
 
-def chunk_states(episode: SingleAgentEpisode, module: AttentionModule) -> dict[str, np.ndarray]:
+def chunk_contexts(episode: SingleAgentEpisode, module: AttentionModule) -> ChunkContext:
     """Returns the context of each chunk of a fragment.
 
     Args:
@@ -117,17 +121,19 @@ def chunk_states(episode: SingleAgentEpisode, module: AttentionModule) -> dict[s
         module: The module that acts in it.
 
     Returns:
-        `CONTEXT` (R, C, *obs), `LENGTH` (R, 2) and, with previous inputs, `FEATURES`
-        (R, C + T, F).
+        The contexts of R chunks.
     """
     num_steps, size, context = len(episode), module.max_seq_len, module.attention.context_len
     inputs = fragment_inputs(episode, module, num_steps)
     first = np.arange(0, num_steps, size)  # of each chunk
-    length = np.stack(
-        (np.minimum(inputs.num_past + first, context), np.minimum(num_steps - first, size)), axis=1
-    )
+    num_past = inputs.num_past
     inputs = inputs.padded(context, len(first) * size - num_steps)
-    state = {CONTEXT: stretches(inputs.obs, first, context), LENGTH: length}
-    if module.prev_inputs.size:
-        state[FEATURES] = stretches(inputs.features, first, context + size)
-    return state
+    reach = len(inputs.rows) - len(inputs.obs)
+    return ChunkContext(
+        context=stretches(inputs.obs, first, context),
+        context_length=np.minimum(num_past + first, context),
+        chunk_length=np.minimum(num_steps - first, size),
+        prev=stretches(inputs.rows, first, reach + context + size)
+        if module.prev_inputs.size
+        else None,
+    )

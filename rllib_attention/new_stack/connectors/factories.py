@@ -5,9 +5,10 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 
-from rllib_attention.new_stack.connectors.chunks import AddContextToTrainBatch
+from rllib_attention.compat import CONNECTORS, connector_factory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,11 +17,11 @@ class AppendPieces:
 
     Attributes:
         user: The user's factory, or None.
-        make: Builds our piece.
+        makers: Build our pieces.
     """
 
     user: Callable[..., Any] | None
-    make: Callable[[], ConnectorV2]
+    makers: tuple[Callable[[], ConnectorV2], ...]
 
     def __call__(self, *args: Any) -> list[ConnectorV2]:
         """Builds the pieces.
@@ -28,7 +29,7 @@ class AppendPieces:
         Args:
             *args: What RLlib hands to factories: `env, spaces, device` or two spaces.
         """
-        return [*as_list(self._call_user(args)), self.make()]
+        return [*as_list(self._call_user(args)), *(make() for make in self.makers)]
 
     def _call_user(self, args: tuple) -> Any:
         if self.user is None:
@@ -43,19 +44,13 @@ class AppendPieces:
         return self.user(*args[: len(positional)])
 
 
-@dataclasses.dataclass(frozen=True)
-class MakeContextPiece:
-    """Builds the train piece of the sequence path; unlike a lambda it can be pickled by name.
+def is_connected(config: AlgorithmConfig) -> bool:
+    """Returns whether `use_attention` has put its connector pieces into a config.
 
-    Attributes:
-        next_observations: Whether the algorithm's learner wants `NEXT_OBS`.
+    Args:
+        config: A config of the new API stack.
     """
-
-    next_observations: bool
-
-    def __call__(self) -> ConnectorV2:
-        """Builds the piece."""
-        return AddContextToTrainBatch(next_observations=self.next_observations)
+    return all(isinstance(connector_factory(config, name), AppendPieces) for name in CONNECTORS)
 
 
 def as_list(value: Any) -> list:

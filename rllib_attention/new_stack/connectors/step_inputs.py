@@ -1,6 +1,7 @@
 """Takes an encoder's inputs, and those of the steps before, out of episodes.
 
-Shapes: K past steps, T time, C context, F previous-action and -reward features.
+Shapes: K past steps, T time, C context, A row of a previous action and reward, E rows that the
+oldest step reaches back to (`PrevInputs.depth` - 1, or 0).
 """
 
 from dataclasses import dataclass
@@ -25,20 +26,24 @@ class StepInputs:
 
     Attributes:
         obs: Observations, (K + T, *obs).
-        features: Previous actions and rewards, (K + T, F).
+        rows: Previous actions and rewards, (E + K + T, A).
         num_past: Steps K that lie before the steps in question.
     """
 
     obs: np.ndarray
-    features: np.ndarray
+    rows: np.ndarray
     num_past: int
+
+    def last(self, num_steps: int) -> "StepInputs":
+        """Returns the last steps, as steps in question."""
+        cut = len(self.obs) - num_steps
+        return StepInputs(self.obs[cut:], self.rows[cut:], 0)
 
     def padded(self, front: int, back: int = 0) -> "StepInputs":
         """Returns the same with exactly `front` past steps and `back` more steps, zeros added."""
         cut = max(0, self.num_past - front)
         pad = (front - (self.num_past - cut), back)
-        obs, features = (_pad(x[cut:], pad) for x in (self.obs, self.features))
-        return StepInputs(obs, features, front)
+        return StepInputs(_pad(self.obs[cut:], pad), _pad(self.rows[cut:], pad), front)
 
 
 def fragment_inputs(
@@ -55,31 +60,24 @@ def fragment_inputs(
     """
     prev = module.prev_inputs
     past = min(module.attention.context_len, _lookback(episode, prev))
-    obs = as_array(episode.get_observations(slice(-past, num_steps), neg_index_as_lookback=True))
-    features = _fragment_features(episode, prev, past, num_steps)
-    return _with_carried(StepInputs(obs, features, past), episode, prev)
+    obs = episode.get_observations(slice(-past, num_steps), neg_index_as_lookback=True)
+    obs = module.observation(as_batch(obs))
+    carried = episode.custom_data.get(CARRIED_CONTEXT)
+    if carried is None or carried["stop"] != episode.t_started:
+        rows = _fragment_rows(episode, prev, past, past + num_steps)
+        return StepInputs(obs, rows, past)
+    # The carried rows end with that of the fragment's first step.
+    rows = np.concatenate((carried["rows"], _rows(episode, prev, 0, num_steps - 1)))
+    obs = np.concatenate((carried["obs"], obs[past:]))
+    return StepInputs(obs, rows, len(carried["obs"]))
 
 
-def step_features(
-    episode: SingleAgentEpisode, prev: PrevInputs, before: np.ndarray | None
-) -> np.ndarray | None:
-    """Returns the features (F,) of the newest observation of a running episode.
-
-    Args:
-        episode: The episode.
-        prev: Encodes previous actions and rewards.
-        before: The features of the step before, or None if they are not known. A fragment's own
-            lookback may hold fewer steps than they reach back.
-    """
+def newest_row(episode: SingleAgentEpisode, prev: PrevInputs) -> np.ndarray | None:
+    """Returns the row (A,) of the newest observation of a running episode, None without inputs."""
     if not prev.size:
         return None
-    if before is not None and len(episode):
-        return prev.advance(before, episode.get_actions(-1), episode.get_rewards(-1))
-    known = min(prev.depth, len(episode) + _lookback(episode, prev))
-    recent = slice(len(episode) - known, len(episode))
-    actions = episode.get_actions(recent, neg_index_as_lookback=True)
-    rewards = episode.get_rewards(recent, neg_index_as_lookback=True)
-    return prev.sequence(actions, rewards, known, 1)[0]
+    known = min(1, len(episode) + _lookback(episode, prev))
+    return prev.padded(_rows(episode, prev, len(episode) - known, len(episode)), 1)[0]
 
 
 def carry_context(
@@ -103,18 +101,15 @@ def carry_context(
     carried = episode.custom_data.get(CARRIED_CONTEXT)
     if carried is not None and carried["stop"] == start:
         return
-    obs, features = history.context(np.array([slot]), np.array([start]), wanted)
-    first = history.features[slot, start % history.size].copy()
-    episode.custom_data[CARRIED_CONTEXT] = {
-        "stop": start,
-        "obs": obs[0],
-        "features": features[0],
-        "first_features": first,
-    }
+    at, stop = np.array([slot]), np.array([start])
+    obs, _ = history.context(at, stop, wanted)
+    # With the row of the fragment's first step, which its own lookback may not hold.
+    rows = history.rows_before(at, stop + 1, wanted + 1)
+    episode.custom_data[CARRIED_CONTEXT] = {"stop": start, "obs": obs[0], "rows": rows[0]}
 
 
-def as_array(values: Any) -> np.ndarray:
-    """Returns a list of observations, or a batch of them, as one array."""
+def as_batch(values: Any) -> Any:
+    """Returns a list of observations, or a batch of them, as one batch."""
     return batch(values) if isinstance(values, list) else values
 
 
@@ -126,26 +121,23 @@ def _lookback(episode: SingleAgentEpisode, prev: PrevInputs) -> int:
     return min(buffer.lookback for buffer in buffers)
 
 
-def _fragment_features(
+def _fragment_rows(
     episode: SingleAgentEpisode, prev: PrevInputs, past: int, num_steps: int
 ) -> np.ndarray:
-    if not prev.size:
-        return np.zeros((past + num_steps, 0), np.float32)
+    """Returns the rows of `num_steps` steps from `past` before a fragment on, (E + steps, A)."""
     before = min(prev.depth, _lookback(episode, prev) - past)
-    known = slice(-(past + before), num_steps - 1)
-    actions = episode.get_actions(known, neg_index_as_lookback=True)
-    rewards = episode.get_rewards(known, neg_index_as_lookback=True)
-    return prev.sequence(actions, rewards, before, past + num_steps)
+    rows = _rows(episode, prev, -past - before, num_steps - past - 1)
+    return prev.padded(rows, max(0, prev.depth - 1) + num_steps)
 
 
-def _with_carried(inputs: StepInputs, episode: SingleAgentEpisode, prev: PrevInputs) -> StepInputs:
-    carried = episode.custom_data.get(CARRIED_CONTEXT)
-    if carried is None or carried["stop"] != episode.t_started:
-        return inputs
-    obs = np.concatenate((carried["obs"], inputs.obs[inputs.num_past :]))
-    features = prev.continued(inputs.features[inputs.num_past :], carried["first_features"])
-    features = np.concatenate((carried["features"], features))
-    return StepInputs(obs, features, len(carried["obs"]))
+def _rows(episode: SingleAgentEpisode, prev: PrevInputs, first: int, stop: int) -> np.ndarray:
+    """Returns the rows that actions and rewards `first` … `stop` - 1 of a fragment make."""
+    if not prev.size:
+        return np.zeros((stop - first, 0), np.float32)
+    steps = slice(first, stop)
+    actions = episode.get_actions(steps, neg_index_as_lookback=True)
+    rewards = episode.get_rewards(steps, neg_index_as_lookback=True)
+    return prev.rows(actions, rewards, stop - first)
 
 
 def _pad(array: np.ndarray, pad: tuple[int, int]) -> np.ndarray:

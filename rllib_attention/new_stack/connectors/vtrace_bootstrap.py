@@ -8,7 +8,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.typing import EpisodeType
 
-from rllib_attention.new_stack.connectors.attention_module import attention_module
+from rllib_attention.new_stack.connectors.attention_module import find_attention
 
 # exp(log π − this) is 0 in float32 for any log-density that a policy may have. Finite, because
 # batches are checked for infinities in places, and inf − inf would be NaN.
@@ -61,10 +61,11 @@ class BootstrapVTraceAtFragmentEnds(ConnectorV2):
         **kwargs: Any,
     ) -> dict[str, Any]:
         """Sets the weights. See the class docstring."""
+        known = find_attention(rl_module)
         logps = batch.get(Columns.ACTION_LOGP, {})
         for key, rows in logps.items():
             module_id = key[2] if len(key) == 3 else None
-            if attention_module(rl_module, module_id) is not None:
+            if module_id in known:
                 masks = batch[Columns.LOSS_MASK][key]
                 logps[key] = [
                     np.where(mask, row, row.dtype.type(_ZERO_WEIGHT_LOGP))

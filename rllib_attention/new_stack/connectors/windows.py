@@ -1,12 +1,14 @@
-"""The learner piece of the window path: a window for each transition.
+"""The learner piece of the window path: replayed runs, or a window for each step.
 
-Shapes: T time, C context, P packed token.
+Shapes: B transitions, T time, C context, K tokens in a row, P packed token, S steps of all runs,
+A size of a step's stacked previous actions and rewards.
 """
 
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import tree
 from ray.rllib.connectors.common import (
     AddObservationsFromEpisodesToBatch,
 )
@@ -19,32 +21,34 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import EpisodeType
 
-from rllib_attention.encoder.packed_window import pack_window
+from rllib_attention.encoder.packed_runs import MAX_ROWS, stream_tags, window_tags
+from rllib_attention.encoder.packed_window import pack_tokens
+from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.new_stack.connectors.attention_module import (
     AttentionModule,
-    as_rows,
     episodes_with_attention,
+    find_attention,
+)
+from rllib_attention.new_stack.connectors.batch_items import (
+    as_rows,
+    batch_key,
     replace_batch_items,
     run_pieces,
 )
-from rllib_attention.new_stack.connectors.step_inputs import (
-    StepInputs,
-    as_array,
-    fragment_inputs,
-    stretches,
-)
-from rllib_attention.new_stack.replay_buffers import HISTORY
+from rllib_attention.new_stack.connectors.step_inputs import fragment_inputs
+from rllib_attention.new_stack.replay_buffers.sampled_runs import RunSteps, SampledRuns
+from rllib_attention.nn.packing import ranges
 
 
 class AddWindowsToTrainBatch(ConnectorV2):
-    """Turns `OBS` and `NEXT_OBS` of modules with attention into windows, one tensor each.
+    """Packs `OBS` and `NEXT_OBS` of modules with attention, one tensor each.
 
     Where: the last of the custom learner pieces.
-    Reads: the true past of each sampled transition, from our replay buffers (`HISTORY` in the
-    episode's `custom_data`), else the fragment's own lookback.
-    Writes: `OBS` and `NEXT_OBS`, (C + 1, P) for each transition. RLlib's pieces behind find them
-    and return early.
-    Leaves alone: modules without attention; every other column.
+    Reads: the runs that our replay buffers sample, or fragments of episodes and their lookback.
+    Writes: all columns of replayed runs; of fragments, `OBS` and `NEXT_OBS` of modules with
+    attention. RLlib's pieces behind find them and return early. Runs of `max_seq_len` > 1 become
+    a stream of tokens in rows (B, K, P), see `packed_runs.py`; all else windows (B, C + 1, P).
+    Leaves alone: modules without attention, but that their replayed transitions become columns.
 
     .. code-block:: python
 
@@ -78,7 +82,13 @@ class AddWindowsToTrainBatch(ConnectorV2):
         shared_data: dict | None = None,
         **kwargs: Any,
     ) -> dict[str, Any]:
-        """Builds the windows. See the class docstring."""
+        """Builds the columns. See the class docstring."""
+        known = find_attention(rl_module)
+        sampled = [episode for episode in episodes if isinstance(episode, SampledRuns)]
+        for runs in sampled:
+            _add_runs(batch, runs, known.get(runs.module_id))
+        if sampled:
+            return batch
         batch = run_pieces(
             self._pieces,
             rl_module=rl_module,
@@ -88,51 +98,160 @@ class AddWindowsToTrainBatch(ConnectorV2):
             shared_data=shared_data,
             **kwargs,
         )
-        found = episodes_with_attention(self, episodes, rl_module)
-        windows = [(episode, *transition_windows(episode, module)) for episode, module in found]
+        found = episodes_with_attention(self, episodes, known)
+        windows = [(e, *fragment_windows(_checked(e), module)) for e, module in found]
         replace_batch_items(batch, Columns.OBS, [(e, as_rows(obs)) for e, obs, _ in windows])
         replace_batch_items(batch, Columns.NEXT_OBS, [(e, as_rows(obs)) for e, _, obs in windows])
         return batch
 
 
-def transition_windows(
-    episode: SingleAgentEpisode, module: AttentionModule
-) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the windows of each step and of the step after (n steps after, with n-step returns).
+def _add_runs(batch: dict[str, Any], sampled: SampledRuns, module: AttentionModule | None) -> None:
+    """Adds all columns of replayed runs, but those that pieces before have added."""
+    runs = sampled.runs
+    if module is None:
+        at, ahead = runs.transitions, np.repeat(runs.n_step, runs.length)
+        obs, next_obs = (
+            tree.map_structure(lambda leaf, at=at: leaf[at], runs.obs) for at in (at, at + ahead)
+        )
+    elif runs.run_len == 1:
+        obs, next_obs = run_windows(runs, module)
+    else:
+        obs, next_obs = run_streams(runs, module)
+    columns = {Columns.OBS: obs, Columns.NEXT_OBS: next_obs} | sampled.columns
+    for name, column in columns.items():
+        rows = tree.map_structure(as_rows, column)
+        batch.setdefault(name, {}).setdefault(batch_key(sampled), [rows])
+
+
+def _checked(episode: SingleAgentEpisode) -> SingleAgentEpisode:
+    """Raises for what RLlib's own replay buffers sample: it has no past."""
+    if {"n_step", "weights"} <= set(episode.extra_model_outputs):
+        raise ValueError(
+            "A replayed transition has no past: its buffer was not upgraded, because "
+            "`config.callbacks(on_algorithm_init=...)` was set after `use_attention`. Call "
+            "`use_attention(config)` last: it keeps your callbacks."
+        )
+    return episode
+
+
+def run_streams(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the streams of tokens of replayed runs and of their next observations.
 
     Args:
-        episode: A sampled transition or sequence, or any fragment.
+        runs: The runs, with B transitions.
+        module: The module that acted in them.
+
+    Returns:
+        `obs` and `next_obs`, (B, K, P) each. K is the same in nearly every batch: enough for full
+        runs with full contexts.
+
+    Raises:
+        ValueError: If there are more transitions than tags can count.
+    """
+    num_rows, context = int(runs.length.sum()), module.attention.context_len
+    if num_rows > MAX_ROWS:
+        raise ValueError(
+            f"A batch of replayed runs must hold at most {MAX_ROWS} transitions, got {num_rows}. "
+            "Use `config.training(train_batch_size_per_learner=...)`."
+        )
+    obs, prev = module.observation(runs.obs), _stacked(runs, module.prev_inputs)
+    before = [np.minimum(runs.num_past + ahead, context) for ahead in (0, runs.n_step)]
+    slots = -(-num_rows // runs.run_len)
+    most = slots * (context + min(runs.run_len, num_rows) + int(runs.n_step.max()))
+    row_size = -(-max(most, *(num_rows + int(n.sum()) for n in before)) // num_rows)
+    streams = []
+    for num_context, ahead in zip(before, (0, runs.n_step), strict=True):
+        first = runs.start + runs.num_past + ahead - num_context
+        at = ranges(first, first + num_context + runs.length)
+        tags = stream_tags(num_context, runs.length, row_size, is_next=ahead is runs.n_step)
+        steps = np.zeros(len(tags), at.dtype)  # padding repeats the first
+        steps[: len(at)] = at
+        tokens = pack_tokens(obs[steps], prev[steps], tags)
+        streams.append(tokens.reshape(num_rows, row_size, -1))
+    return streams[0], streams[1]
+
+
+def run_windows(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the windows of replayed transitions and of their next observations.
+
+    Args:
+        runs: The runs, with B transitions.
+        module: The module that acted in them.
+
+    Returns:
+        `obs` and `next_obs`, (B, C + 1, P) each.
+    """
+    obs, prev = module.observation(runs.obs), _stacked(runs, module.prev_inputs)
+    at, start = runs.transitions, np.repeat(runs.start, runs.length)
+    ahead = np.repeat(runs.n_step, runs.length)
+    context = module.attention.context_len
+    return (
+        _windows(obs, prev, at, start, context, is_next=False),
+        _windows(obs, prev, at + ahead, start, context, is_next=True),
+    )
+
+
+def fragment_windows(
+    episode: SingleAgentEpisode, module: AttentionModule
+) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the windows of each step of a fragment, and of the step after.
+
+    Args:
+        episode: A fragment of an episode.
         module: The module that acts in it.
 
     Returns:
         Windows of `obs` and `next_obs`, (T, C + 1, P) each.
     """
-    context, num_steps = module.attention.context_len, len(episode)
-    inputs, span = _inputs_around(episode, module)
-    padded = inputs.padded(max(context, inputs.num_past))
-    valid = np.arange(len(padded.obs)) >= padded.num_past - inputs.num_past
-    packed = pack_window(padded.obs, padded.features, valid)
-    at = padded.num_past + np.arange(num_steps) - context
-    return stretches(packed, at, context + 1), stretches(packed, at + span, context + 1)
+    # One step more than the fragment has actions: the last observation.
+    inputs = fragment_inputs(episode, module, len(episode) + 1)
+    prev = module.prev_inputs.stack(inputs.rows) if module.prev_inputs.size else inputs.rows
+    at = inputs.num_past + np.arange(len(episode))
+    start, context = np.zeros_like(at), module.attention.context_len
+    return (
+        _windows(inputs.obs, prev, at, start, context, is_next=False),
+        _windows(inputs.obs, prev, at + 1, start, context, is_next=True),
+    )
 
 
-def _inputs_around(episode: SingleAgentEpisode, module: AttentionModule) -> tuple[StepInputs, int]:
-    """Returns a fragment's inputs, and how many env steps lie between `obs` and `next_obs`."""
-    history = episode.custom_data.get(HISTORY)
-    if history is None:
-        if "n_step" in episode.extra_model_outputs:  # RLlib's replay buffers add it
-            raise ValueError(
-                "A replayed transition has no past: its buffer was not upgraded, because "
-                "`config.callbacks(on_algorithm_init=...)` was set after `use_attention`. Call "
-                "`use_attention(config)` last: it keeps your callbacks."
-            )
-        # One step more than the fragment has actions: the last observation.
-        return fragment_inputs(episode, module, len(episode) + 1), 1
-    past = history["num_history"]
-    obs = as_array(history["obs"])
-    prev = module.prev_inputs
-    # The oldest steps only serve as previous actions and rewards of the next.
-    skip = max(0, past - module.attention.context_len)
-    features = prev.sequence(history["actions"], history["rewards"], skip, len(obs) - skip)
-    span = len(obs) - 1 - past  # env steps between the first and the last observation
-    return StepInputs(obs[skip:], features, past - skip), span - len(episode) + 1
+def _windows(
+    obs: np.ndarray,
+    prev: np.ndarray,
+    at: np.ndarray,
+    start: np.ndarray,
+    context: int,
+    *,
+    is_next: bool,
+) -> np.ndarray:
+    """Returns the windows that end at steps `at` and reach back to `start` at most, (B, C + 1, P).
+
+    Args:
+        obs: (S, *obs).
+        prev: Stacked previous actions and rewards, (S, A).
+        at: (B,).
+        start: (B,).
+        context: Steps C before the last one of each window.
+        is_next: Whether these are next observations.
+    """
+    steps = at[:, None] + np.arange(-context, 1)
+    is_real = steps >= start[:, None]
+    steps = np.where(is_real, steps, at[:, None]).ravel()
+    # Padding shows no step: what is masked should not be there at all.
+    tags = window_tags(is_real.ravel(), is_next=is_next)
+    tokens = pack_tokens(obs[steps], prev[steps], tags)
+    tokens[~is_real.ravel()] = 0
+    return tokens.reshape(len(at), context + 1, -1)
+
+
+def _stacked(runs: RunSteps, prev: PrevInputs) -> np.ndarray:
+    """Returns the stacked previous actions and rewards of all steps, (S, A)."""
+    num_steps = len(runs.rewards)
+    if not prev.size:
+        return np.zeros((num_steps, 0), np.float32)
+    rows = prev.rows(runs.actions, runs.rewards, num_steps)
+    # How far back each of a step's rows lies. None reaches from one run into the one before it.
+    back = np.arange(prev.depth, 0, -1)
+    step = np.arange(num_steps) - np.repeat(runs.start, runs.size)
+    reached = rows[np.maximum(np.arange(num_steps)[:, None] - back, 0)]
+    reached[step[:, None] < back] = prev.none
+    return prev.stack(reached)[:, 0]

@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-from ray.rllib.algorithms.cql import CQLConfig
-
 from rllib_attention.new_stack.replay_buffers.upgrade import UPGRADES
 
 _ACCEPTED = tuple(buffer_class.__name__ for buffer_class in UPGRADES)
@@ -19,8 +17,7 @@ def check_replay_config(
     """Checks that an algorithm's replay buffer can serve histories, and serves right ones.
 
     For algorithms that replay what they sampled themselves (DQN, SAC, TQC). Offline algorithms
-    never sample from their `replay_buffer_config`; CQL's default, which names an old API stack
-    buffer, is therefore accepted.
+    never sample from their `replay_buffer_config`, whatever it says.
 
     Args:
         replay_buffer_config: `config.replay_buffer_config`.
@@ -31,24 +28,13 @@ def check_replay_config(
         ValueError: If `type` is not the name of one of RLlib's four episode replay buffers, or is
             the wrong one for `multi_agent`; if `replay_mode` is not `"independent"`; if a
             prioritised buffer has no `beta >= 0`; if `n_step` is neither an int of at least 1 nor
-            a tuple `(low, high)` with `1 <= low < high`; or if it may exceed 1 with
-            `"EpisodeReplayBuffer"`.
+            a tuple `(low, high)` with `1 <= low < high`.
     """
-    if replay_buffer_config == CQLConfig().replay_buffer_config:
-        return
     buffer_type = _checked_type(replay_buffer_config.get("type"), multi_agent)
     _check_replay_mode(replay_buffer_config.get("replay_mode", "independent"))
     if "Prioritized" in buffer_type:
         _check_beta(buffer_type, replay_buffer_config.get("beta"))
-    if _max_n_step(n_step) > 1 and buffer_type == "EpisodeReplayBuffer":
-        # RLlib's `EpisodeReplayBuffer._sample_episodes` slices such transitions without looking at
-        # the episode's end. The multi-agent uniform buffer resamples them and is right.
-        raise ValueError(
-            f"`n_step` must be 1 with the replay buffer type 'EpisodeReplayBuffer', but got "
-            f"{n_step!r}: RLlib's uniform buffer returns wrong n-step transitions at the end of "
-            "an episode (too long an `n_step`, no `terminated`). "
-            + _mend("PrioritizedEpisodeReplayBuffer")
-        )
+    _check_n_step(n_step)
 
 
 def _checked_type(buffer_type: Any, multi_agent: bool | None) -> str:
@@ -85,12 +71,12 @@ def _check_beta(buffer_type: str, beta: Any) -> None:
         )
 
 
-def _max_n_step(n_step: Any) -> int:
+def _check_n_step(n_step: Any) -> None:
     if isinstance(n_step, int) and not isinstance(n_step, bool) and n_step >= 1:
-        return n_step
+        return
+    # RLlib draws from the half-open interval.
     if isinstance(n_step, tuple) and len(n_step) == 2 and 1 <= n_step[0] < n_step[1]:
-        # RLlib draws from the half-open interval.
-        return n_step[1] - 1
+        return
     raise ValueError(
         "`n_step` must be an int >= 1 or a tuple (low, high) with 1 <= low < high, which draws "
         f"from low to high - 1, but got {n_step!r}. Call `config.training(n_step=1)`."

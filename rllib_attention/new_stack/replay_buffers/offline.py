@@ -8,7 +8,7 @@ from rllib_attention.new_stack.replay_buffers.buffers import HistoryEpisodeRepla
 
 
 class OfflineHistoryBuffer(HistoryEpisodeReplayBuffer):
-    """Buffer for offline algorithms that train on recorded episodes, with histories.
+    """Buffer for offline algorithms that train on recorded episodes, in runs with their past.
 
     Example:
         >>> from ray.rllib.algorithms.cql import CQLConfig
@@ -16,7 +16,7 @@ class OfflineHistoryBuffer(HistoryEpisodeReplayBuffer):
         >>> config = CQLConfig().offline_data(
         ...     input_read_episodes=True,
         ...     prelearner_buffer_class=OfflineHistoryBuffer,
-        ...     prelearner_buffer_kwargs={"history_len": 30},
+        ...     prelearner_buffer_kwargs={"history_len": 30, "run_len": 8},
         ... )
     """
 
@@ -28,19 +28,18 @@ class OfflineHistoryBuffer(HistoryEpisodeReplayBuffer):
             **kwargs: Keyword arguments of RLlib's `sample`.
 
         Returns:
-            A list of sampled episodes with histories.
+            A list of one `SampledRuns`.
 
         Raises:
-            ValueError: If `n_step` is not 1, as RLlib's uniform buffer then loses the
-                `terminated` flag of transitions that it clips at an episode's end.
+            ValueError: If `n_step` is not 1, as the losses of CQL and IQL discount by one step.
         """
         n_step = kwargs.get("n_step", 1)
         if n_step not in (1, None):
             raise ValueError(
-                f"`n_step` must be 1 for offline data, but got {n_step!r}: RLlib's uniform "
-                "replay buffer returns wrong n-step transitions at the end of an episode. "
-                "Call `config.training(n_step=1)`."
+                f"`n_step` must be 1 for offline data, but got {n_step!r}: the losses of CQL and "
+                "IQL discount by one step. Call `config.training(n_step=1)`."
             )
+        # RLlib asks for a lookback, which runs have anyway.
         return super().sample(*args, **kwargs)
 
 

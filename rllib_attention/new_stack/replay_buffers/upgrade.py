@@ -14,7 +14,9 @@ from rllib_attention.new_stack.replay_buffers.buffers import (
     HistoryMultiAgentEpisodeReplayBuffer,
     HistoryMultiAgentPrioritizedEpisodeReplayBuffer,
     HistoryPrioritizedEpisodeReplayBuffer,
+    RunLen,
     check_history_len,
+    check_run_len,
 )
 
 UPGRADES: dict[type[EpisodeReplayBuffer], type[EpisodeReplayBuffer]] = {
@@ -26,26 +28,31 @@ UPGRADES: dict[type[EpisodeReplayBuffer], type[EpisodeReplayBuffer]] = {
 """RLlib's buffer classes and the subclass that each is upgraded to."""
 
 
-def upgrade_replay_buffer(buffer: Any, *, history_len: int) -> EpisodeReplayBuffer:
-    """Turns a built RLlib episode replay buffer into one with histories, in place.
+def upgrade_replay_buffer(
+    buffer: Any, *, history_len: int, run_len: RunLen = 1, num_shards: int = 1
+) -> EpisodeReplayBuffer:
+    """Turns a built RLlib episode replay buffer into one that samples runs, in place.
 
     RLlib's algorithms accept only the names of RLlib's own buffers in `replay_buffer_config`, so
     the built buffer has to change its class. Call this from an `on_algorithm_init` callback with
     `algorithm.local_replay_buffer`. What is stored stays. A buffer that has been upgraded before
-    gets the new `history_len`.
+    gets the new options.
 
     Args:
         buffer: One of RLlib's four episode replay buffers.
-        history_len: Number of steps before each sampled transition to return.
+        history_len: Number of steps before each run to return.
+        run_len: Transitions of a run; or by module, 1 for those that are left out.
+        num_shards: Number of learners that share a sample.
 
     Returns:
         The same `buffer` object.
 
     Raises:
-        ValueError: If `history_len` is not an int or is negative, or if `buffer` is of any other
-            type (a user's subclass, an old API stack buffer, None).
+        ValueError: If `history_len` or `run_len` is not an int or is too small, or if `buffer` is
+            of any other type (a user's subclass, an old API stack buffer, None).
     """
     check_history_len(history_len)
+    check_run_len(run_len)
     if type(buffer) in UPGRADES:
         buffer.__class__ = UPGRADES[type(buffer)]
     elif type(buffer) not in UPGRADES.values():
@@ -55,5 +62,5 @@ def upgrade_replay_buffer(buffer: Any, *, history_len: int) -> EpisodeReplayBuff
             f"are RLlib's own {accepted} (not subclasses of them). Call "
             '`config.training(replay_buffer_config={"type": "EpisodeReplayBuffer"})`.'
         )
-    buffer.history_len = history_len
+    buffer.set_runs(history_len, run_len, num_shards)
     return buffer

@@ -1,11 +1,13 @@
 """Episodes whose every entry says which episode and time step it belongs to."""
 
+from typing import NamedTuple
+
 import gymnasium as gym
 import numpy as np
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
-from rllib_attention.new_stack.replay_buffers import HISTORY
+from rllib_attention.new_stack.replay_buffers import SampledRuns
 
 
 def observation(episode: int, t: int) -> np.ndarray:
@@ -52,16 +54,23 @@ def module_of(agent_id: str, *_, **__) -> str:
 
 
 def make_multi_agent_chunks(
-    episode: int, lengths: list[int], *, lookback: int = 0, done: bool = True, every: int = 1
+    episode: int,
+    lengths: list[int],
+    *,
+    lookback: int = 0,
+    done: bool = True,
+    every: int = 1,
+    module: str | None = None,
 ) -> list[MultiAgentEpisode]:
     """Like `make_chunks`, with agent "a" acting at each step and "b" at every `every`-th.
 
-    Agent "b" is episode `100 + episode`; steps are each agent's own.
+    Agent "b" is episode `100 + episode`; steps are each agent's own. Each agent has a module of its
+    own, unless one is given.
     """
     chunk = MultiAgentEpisode(
         id_=f"m{episode}",
-        agent_module_ids={"a": "pa", "b": "pb"},
-        agent_to_module_mapping_fn=module_of,
+        agent_module_ids={"a": module or "pa", "b": module or "pb"},
+        agent_to_module_mapping_fn=(lambda *_, **__: module) if module else module_of,
     )
     numbers = {"a": episode, "b": 100 + episode}
     steps = {"a": 0, "b": 0}
@@ -89,24 +98,69 @@ def make_multi_agent_chunks(
     return [chunk.to_numpy() for chunk in chunks]
 
 
-def check_history(
-    sampled: SingleAgentEpisode, *, num_steps: int, oldest: int, history_len: int
-) -> int:
-    """Asserts that a sample's history is its true past and returns the number of past steps."""
-    number, t = (int(x) for x in np.asarray(sampled.get_observations(0)))
-    history = sampled.custom_data[HISTORY]
-    assert set(history) == {"obs", "actions", "rewards", "num_history"}
-    num_history = history["num_history"]
-    assert num_history == min(t - oldest, history_len), (t, oldest)
-    steps = np.arange(t - num_history, t + num_steps + 1)
-    assert isinstance(history["obs"], np.ndarray)
-    assert history["obs"].dtype == np.float32
-    np.testing.assert_array_equal(
-        history["obs"], np.stack([np.full_like(steps, number), steps], axis=-1)
-    )
-    np.testing.assert_array_equal(history["actions"], steps[:-1])
-    np.testing.assert_array_equal(history["rewards"], steps[:-1] + 0.5)
-    return num_history
+class Transition(NamedTuple):
+    """One sampled transition, and the steps of its past that came with it."""
+
+    episode: int
+    t: int
+    n_step: int
+    num_past: int
+    weight: float
+
+
+def check_runs(
+    sampled: SampledRuns, *, history_len: int, oldest: dict[int, int] | None = None, gamma=0.99
+) -> list[Transition]:
+    """Asserts that every entry of a sample is what its run's marked episode has there.
+
+    Args:
+        sampled: The sample.
+        history_len: Steps before each run.
+        oldest: The oldest step that is known of each episode, 0 of those that are left out.
+        gamma: Discount of n-step returns.
+
+    Returns:
+        The transitions in their order.
+    """
+    runs, columns, found = sampled.runs, sampled.columns, []
+    sizes = runs.num_past + runs.length + runs.n_step
+    assert len(runs.obs) == len(runs.rewards) == len(runs.actions) == sizes.sum()
+    assert {len(column) for column in columns.values()} == {len(sampled), runs.length.sum()}
+    assert max(runs.length) <= runs.run_len
+    for start, past, length, n in zip(
+        runs.start, runs.num_past, runs.length, runs.n_step, strict=True
+    ):
+        number, first = (int(x) for x in runs.obs[start + past])
+        assert past == min(first - (oldest or {}).get(number, 0), history_len), (number, first)
+        steps = np.arange(first - past, first + length + n)
+        here = slice(start, start + len(steps))
+        marks = np.stack([np.full_like(steps, number), steps], axis=-1)
+        np.testing.assert_array_equal(runs.obs[here], marks)
+        np.testing.assert_array_equal(np.ravel(runs.actions[here])[:-1], steps[:-1])
+        np.testing.assert_array_equal(runs.rewards[here][:-1], steps[:-1] + 0.5)
+        for i in range(length):
+            row, t = len(found), first + i
+            assert columns["actions"][row] == t
+            rewards = np.arange(t, t + n) + 0.5
+            np.testing.assert_allclose(columns["rewards"][row], rewards @ gamma ** np.arange(n))
+            assert columns["n_step"][row] == n
+            found.append(Transition(number, t, int(n), int(past) + i, columns["weights"][row]))
+    return found
+
+
+def check_ends(sampled: SampledRuns, lengths: dict[int, int]) -> int:
+    """Asserts that exactly the last transitions of done episodes are terminal; counts them.
+
+    Args:
+        sampled: The sample.
+        lengths: The length of each done episode.
+    """
+    at = sampled.runs.transitions
+    ends = sampled.runs.obs[at + np.repeat(sampled.runs.n_step, sampled.runs.length)]
+    expected = [lengths.get(int(number)) == t for number, t in ends]
+    np.testing.assert_array_equal(sampled.columns["terminateds"], expected)
+    assert not sampled.columns["truncateds"].any()
+    return sum(expected)
 
 
 class OldestSteps:

@@ -13,12 +13,13 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.offline.offline_prelearner import OfflinePreLearner
 
+from rllib_attention.new_stack.connectors import AddWindowsToTrainBatch
 from rllib_attention.new_stack.replay_buffers import OfflineHistoryBuffer
 from tests.new_stack.replay_buffers.history_connector import CheckHistories, read_lengths
 from tests.new_stack.replay_buffers.marked_episodes import (
     MarkedEnv,
     OldestSteps,
-    check_history,
+    check_runs,
     make_chunks,
 )
 
@@ -49,7 +50,7 @@ def offline_config(config, path, log):
             input_=[str(path)],
             input_read_episodes=True,
             prelearner_buffer_class=OfflineHistoryBuffer,
-            prelearner_buffer_kwargs={"history_len": HISTORY_LEN},
+            prelearner_buffer_kwargs={"history_len": HISTORY_LEN, "run_len": 3},
             dataset_num_iters_per_learner=2,
             materialize_mapped_data=False,
             map_batches_kwargs={"concurrency": 1},
@@ -57,7 +58,9 @@ def offline_config(config, path, log):
         .training(train_batch_size_per_learner=16)
         .learners(
             learner_connector=functools.partial(
-                lambda *_, **kw: CheckHistories(**kw), log=str(log), history_len=HISTORY_LEN
+                lambda *_, **kw: [CheckHistories(**kw), AddWindowsToTrainBatch()],
+                log=str(log),
+                history_len=HISTORY_LEN,
             )
         )
         .rl_module(model_config={"fcnet_hiddens": [8], "head_fcnet_hiddens": [8]})
@@ -105,13 +108,13 @@ def test_cql_trains_on_recorded_episodes_with_history(tmp_path):
 
 
 def test_a_set_of_episodes_is_stored_and_sampled():
-    buffer = OfflineHistoryBuffer(capacity=40, batch_size_B=16, history_len=HISTORY_LEN)
+    buffer = OfflineHistoryBuffer(capacity=40, batch_size_B=16, history_len=HISTORY_LEN, run_len=4)
     known = OldestSteps(buffer)
     for i in range(0, 12, 3):
         # The prelearner adds a set. With more steps than capacity, the oldest go.
         buffer.add({make_chunks(j, [7])[0] for j in range(i, i + 3)})
-        for sampled in buffer.sample(n_step=1, sample_episodes=True, to_numpy=True):
-            check_history(sampled, num_steps=1, oldest=0, history_len=HISTORY_LEN)
+        [sampled] = buffer.sample(n_step=1, sample_episodes=True, to_numpy=True)
+        assert len(check_runs(sampled, history_len=HISTORY_LEN)) == 16
     assert len(buffer) <= 40
     assert known.oldest == {}
 
@@ -124,8 +127,8 @@ def test_recorded_state_round_trips():
     )
     buffer = OfflineHistoryBuffer(history_len=2)
     buffer.add([SingleAgentEpisode.from_state(state)])
-    for sampled in buffer.sample(8, n_step=1, sample_episodes=True):
-        check_history(sampled, num_steps=1, oldest=0, history_len=2)
+    [sampled] = buffer.sample(8, n_step=1, sample_episodes=True)
+    check_runs(sampled, history_len=2)
 
 
 @pytest.mark.parametrize("n_step", [3, (1, 5)])

@@ -8,6 +8,7 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.env.multi_agent_env import make_multi_agent
 from ray.tune.registry import register_env
 
+from rllib_attention.new_stack.connectors import AddWindowsToTrainBatch
 from rllib_attention.new_stack.replay_buffers import upgrade_replay_buffer
 from tests.new_stack.replay_buffers.history_connector import CheckHistories, read_lengths
 from tests.new_stack.replay_buffers.marked_episodes import MarkedEnv
@@ -19,7 +20,12 @@ PRIORITISED = {"type": "PrioritizedEpisodeReplayBuffer", "alpha": 0.6, "beta": 0
 
 
 def upgrade(algorithm, **kwargs) -> None:
-    upgrade_replay_buffer(algorithm.local_replay_buffer, history_len=HISTORY_LEN)
+    upgrade_replay_buffer(
+        algorithm.local_replay_buffer,
+        history_len=HISTORY_LEN,
+        run_len=4,
+        num_shards=max(1, algorithm.config.num_learners),
+    )
 
 
 def configured(config, log, *, buffer, n_step=1, num_learners=0):
@@ -41,7 +47,9 @@ def configured(config, log, *, buffer, n_step=1, num_learners=0):
         .learners(
             num_learners=num_learners,
             learner_connector=functools.partial(
-                lambda *_, **kw: CheckHistories(**kw), log=str(log), history_len=HISTORY_LEN
+                lambda *_, **kw: [CheckHistories(**kw), AddWindowsToTrainBatch()],
+                log=str(log),
+                history_len=HISTORY_LEN,
             ),
         )
         .reporting(min_sample_timesteps_per_iteration=30)
@@ -55,7 +63,9 @@ def configured(config, log, *, buffer, n_step=1, num_learners=0):
     [
         (DQNConfig, {"type": "EpisodeReplayBuffer"}, 1, 0),
         (DQNConfig, PRIORITISED, 1, 0),
+        (DQNConfig, {"type": "EpisodeReplayBuffer"}, 3, 0),
         (DQNConfig, PRIORITISED, (1, 5), 1),
+        (SACConfig, PRIORITISED, 1, 2),
         (SACConfig, {"type": "EpisodeReplayBuffer"}, 1, 0),
         (SACConfig, PRIORITISED, 3, 0),
     ],
@@ -76,7 +86,7 @@ def test_learner_connectors_see_histories(tmp_path, config_class, buffer, n_step
         algo.stop()
     batches = read_lengths(tmp_path / "log")
     assert len(batches) >= 3
-    assert all(len(lengths) == 16 for lengths in batches)
+    assert all(len(lengths) == 16 for lengths in batches)  # of each learner
     assert {0, HISTORY_LEN} <= {length for lengths in batches for length in lengths}
 
 

@@ -22,7 +22,7 @@ from rllib_attention.new_stack.replay_buffers import (
     upgrade_replay_buffer,
 )
 from tests.new_stack.replay_buffers.marked_episodes import (
-    check_history,
+    check_runs,
     make_chunks,
     make_multi_agent_chunks,
 )
@@ -42,8 +42,8 @@ def chunks_for(buffer_class):
 
 
 def check_samples(buffer, *, history_len):
-    for sampled in buffer.sample(60, n_step=1, sample_episodes=True):
-        check_history(sampled, num_steps=1, oldest=0, history_len=history_len)
+    for sampled in buffer.sample(60, beta=0.4, sample_episodes=True):
+        check_runs(sampled, history_len=history_len)
 
 
 @pytest.mark.parametrize(("stock", "upgraded"), UPGRADES.items())
@@ -56,8 +56,9 @@ def test_upgrade_keeps_contents_and_is_idempotent(stock, upgraded):
     assert len(buffer) == 5
     buffer.add(second)
     check_samples(buffer, history_len=3)
-    assert upgrade_replay_buffer(buffer, history_len=7) is buffer
+    assert upgrade_replay_buffer(buffer, history_len=7, run_len=3, num_shards=2) is buffer
     assert type(buffer) is upgraded
+    assert [len(part) for part in buffer.sample(8, sample_episodes=True)][:2] == [4, 4]
     buffer.add(third)
     check_samples(buffer, history_len=7)
     # An upgrade changes one buffer, not RLlib.
@@ -80,10 +81,17 @@ def test_other_buffers_are_refused(buffer_class):
         upgrade_replay_buffer(buffer_class(), history_len=3)
 
 
-def test_a_wrong_history_len_leaves_the_buffer_as_it_is():
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"history_len": -1}, "`history_len` must be an int >= 0, but got -1"),
+        ({"history_len": 1, "run_len": 0}, "`run_len` must be an int >= 1, but got 0"),
+    ],
+)
+def test_wrong_options_leave_the_buffer_as_it_is(options, message):
     buffer = EpisodeReplayBuffer()
-    with pytest.raises(ValueError, match="`history_len` must be an int >= 0, but got -1"):
-        upgrade_replay_buffer(buffer, history_len=-1)
+    with pytest.raises(ValueError, match=message):
+        upgrade_replay_buffer(buffer, **options)
     assert type(buffer) is EpisodeReplayBuffer
 
 

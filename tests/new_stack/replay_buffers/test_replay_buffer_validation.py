@@ -10,19 +10,19 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
 from ray.rllib.utils.replay_buffers import EpisodeReplayBuffer
 
-from rllib_attention.new_stack.replay_buffers import check_replay_config
+from rllib_attention.new_stack.replay_buffers import (
+    check_replay_config,
+    check_run_length,
+    run_length_that_pays,
+)
 
 UNIFORM = {"type": "EpisodeReplayBuffer"}
 PRIORITISED = {"type": "PrioritizedEpisodeReplayBuffer", "alpha": 0.6, "beta": 0.4}
 MULTI_UNIFORM = {"type": "MultiAgentEpisodeReplayBuffer"}
 MULTI_PRIORITISED = {**PRIORITISED, "type": "MultiAgentPrioritizedEpisodeReplayBuffer"}
-USE_PRIORITISED = (
-    'Call `config.training(replay_buffer_config={"type": "PrioritizedEpisodeReplayBuffer", '
-    '"alpha": 0.6, "beta": 0.4})`.'
-)
 
 
-@pytest.mark.parametrize("config_class", [DQNConfig, SACConfig, TQCConfig, CQLConfig])
+@pytest.mark.parametrize("config_class", [DQNConfig, SACConfig, TQCConfig])
 def test_rllibs_defaults_pass(config_class):
     config = config_class()
     check_replay_config(config.replay_buffer_config, config.n_step)
@@ -46,7 +46,8 @@ def test_what_passes_is_what_rllib_accepts(config_class, buffer):
     ("buffer", "n_step"),
     [
         (UNIFORM, 1),
-        (UNIFORM, (1, 2)),  # RLlib never draws the upper end.
+        (UNIFORM, 3),
+        (UNIFORM, (1, 5)),
         (PRIORITISED, 3),
         (PRIORITISED, (1, 5)),
         (MULTI_UNIFORM, 3),
@@ -56,14 +57,6 @@ def test_what_passes_is_what_rllib_accepts(config_class, buffer):
 )
 def test_right_configs_pass(buffer, n_step):
     check_replay_config(buffer, n_step)
-
-
-@pytest.mark.parametrize("n_step", [3, (1, 5), (2, 3)])
-def test_the_uniform_buffer_is_refused_for_n_step(n_step):
-    message = f"with the replay buffer type 'EpisodeReplayBuffer', but got {n_step!r}: RLlib's"
-    with pytest.raises(ValueError, match=re.escape(message)) as error:
-        check_replay_config(UNIFORM, n_step)
-    assert str(error.value).endswith(USE_PRIORITISED)
 
 
 @pytest.mark.parametrize(
@@ -120,3 +113,60 @@ def test_n_step_is_checked(n_step):
 def test_synchronized_replay_is_refused():
     with pytest.raises(ValueError, match="`replay_mode` must be 'independent', but got 'lockst"):
         check_replay_config({**MULTI_UNIFORM, "replay_mode": "lockstep"}, 1)
+
+
+def replaying(config_class=SACConfig, *, batch=256, **buffer):
+    config = config_class().training(train_batch_size_per_learner=batch)
+    return config.training(replay_buffer_config={**UNIFORM, "capacity": 1000, **buffer})
+
+
+@pytest.mark.parametrize(("batch", "length"), [(16, 1), (32, 1), (128, 4), (256, 8), (4096, 32)])
+def test_the_default_leaves_enough_runs(caplog, batch, length):
+    config = replaying(batch=batch)
+    assert run_length_that_pays(config) == length
+    check_run_length(config, length)
+    assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("config", "run_len", "message"),
+    [
+        (
+            replaying(batch=8),
+            9,
+            "9 must not exceed the batch of `train_batch_size_per_learner` 8 transitions, which is "
+            "made of runs of `max_seq_len`. Use `config.training(train_batch_size_per_learner=288)`"
+            " or `use_attention(config, max_seq_len=1)`.",
+        ),
+        (
+            replaying(capacity=20),
+            21,
+            "`max_seq_len` 21 must not exceed the replay buffer's `capacity` of 20 steps. Use `con",
+        ),
+        (
+            CQLConfig().learners(num_learners=2).offline_data(input_="data"),
+            2,
+            "`max_seq_len` must be 1 for recorded data and several learners, got 2: Ray Data",
+        ),
+    ],
+)
+def test_runs_that_cannot_work_are_refused(config, run_len, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        check_run_length(config, run_len)
+    check_run_length(config, 1)
+
+
+def test_too_few_runs_are_warned_of(caplog):
+    for _ in range(2):
+        check_run_length(replaying(batch=130), 17)
+    [record] = caplog.records
+    text = record.getMessage()
+    assert "A batch of 130 transitions has 8 runs of `max_seq_len` 17." in text
+    assert "train_batch_size_per_learner=544" in text
+    assert "max_seq_len=4" in text
+
+
+def test_recorded_data_of_several_learners_come_in_single_transitions():
+    config = CQLConfig().learners(num_learners=2).offline_data(input_="data")
+    assert run_length_that_pays(config) == 1
+    assert run_length_that_pays(config.learners(num_learners=1)) == 8

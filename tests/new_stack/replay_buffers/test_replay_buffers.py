@@ -1,4 +1,6 @@
-"""Histories of the single-agent buffers, checked against episodes that mark every entry."""
+"""Runs of the single-agent buffers, checked against episodes that mark every entry."""
+
+import itertools
 
 import numpy as np
 import pytest
@@ -9,28 +11,32 @@ from ray.rllib.utils.replay_buffers import (
 from ray.rllib.utils.replay_buffers.utils import update_priorities_in_episode_replay_buffer
 
 from rllib_attention.new_stack.replay_buffers import (
-    HISTORY,
     HistoryEpisodeReplayBuffer,
     HistoryPrioritizedEpisodeReplayBuffer,
 )
 from tests.new_stack.replay_buffers.marked_episodes import (
     OldestSteps,
-    check_history,
+    check_ends,
+    check_runs,
     make_chunks,
     observation,
 )
 
 BUFFERS = [HistoryEpisodeReplayBuffer, HistoryPrioritizedEpisodeReplayBuffer]
+PARENTS = [EpisodeReplayBuffer, PrioritizedEpisodeReplayBuffer]
 LENGTHS = [[1], [5], [3, 1, 4, 1, 5], [9, 2, 6, 5], [1, 1, 1, 1, 1, 1, 1], [20, 20]]
+NUM_STEPS = {i: sum(lengths) for i, lengths in enumerate(LENGTHS * 2)}
+DONE = {i: length for i, length in NUM_STEPS.items() if i % 3 != 2}
+TRANSITIONS = {(i, t) for i, length in NUM_STEPS.items() for t in range(length)}
 
 
-def filled(buffer_class, *, history_len=6, capacity=1000, lookback=4, to_numpy=True):
-    """A buffer with ragged chunks of eight episodes, added in turns; each third is ongoing."""
-    buffer = buffer_class(capacity=capacity, history_len=history_len)
+def filled(buffer_class, *, history_len=6, run_len=1, capacity=1000, lookback=4, to_numpy=True):
+    """A buffer with ragged chunks of twelve episodes, added in turns; each third is ongoing."""
+    buffer = buffer_class(capacity=capacity, history_len=history_len, run_len=run_len)
     buffer.rng = np.random.default_rng(0)
     known = OldestSteps(buffer)
     episodes = [
-        make_chunks(i, lengths, lookback=lookback, done=i % 3 != 2, to_numpy=to_numpy)
+        make_chunks(i, lengths, lookback=lookback, done=i in DONE, to_numpy=to_numpy)
         for i, lengths in enumerate(LENGTHS * 2)
     ]
     for turn in range(max(len(chunks) for chunks in episodes)):
@@ -38,85 +44,130 @@ def filled(buffer_class, *, history_len=6, capacity=1000, lookback=4, to_numpy=T
     return buffer, known
 
 
-def start_of(sampled) -> tuple[int, int]:
-    number, t = np.asarray(sampled.get_observations(0))
-    return int(number), int(t)
+def draw(buffer, size, **kwargs):
+    """The transitions of a sample, in their order."""
+    [sampled] = buffer.sample(size, sample_episodes=True, **kwargs)
+    assert len(sampled) == size
+    return check_runs(sampled, history_len=buffer.history_len), sampled
 
 
 @pytest.mark.parametrize("to_numpy", [True, False])
-@pytest.mark.parametrize("history_len", [0, 3, 126])
+@pytest.mark.parametrize("history_len", [3, 126])
+@pytest.mark.parametrize("run_len", [1, 4, 50])
 @pytest.mark.parametrize("buffer_class", BUFFERS)
-def test_one_step_samples_carry_their_true_past(buffer_class, history_len, to_numpy):
-    buffer, known = filled(buffer_class, history_len=history_len, to_numpy=to_numpy)
+def test_runs_carry_their_true_past(buffer_class, run_len, history_len, to_numpy):
+    buffer, _ = filled(buffer_class, history_len=history_len, run_len=run_len, to_numpy=to_numpy)
     assert {episode.is_done for episode in buffer.episodes} == {True, False}
-    lengths = [
-        check_history(
-            sampled,
-            num_steps=1,
-            oldest=known.oldest[start_of(sampled)[0]],
-            history_len=history_len,
-        )
-        for sampled in buffer.sample(500, n_step=1, sample_episodes=True)
-    ]
+    transitions, sampled = draw(buffer, 251)
+    assert check_ends(sampled, DONE) > 1
+    num_past = [past for *_, past, _ in transitions]
     # Both clipped and full histories were drawn, those of steps in later chunks among them.
-    assert min(lengths) == 0
-    assert max(lengths) == min(history_len, 39)
+    assert min(num_past) == 0
+    assert max(sampled.runs.num_past) >= min(history_len, 20)
+    assert set(sampled.runs.length) <= set(range(1, run_len + 1))
+    assert max(sampled.runs.length) >= min(run_len, 20)
 
 
+@pytest.mark.parametrize("run_len", [1, 4])
 @pytest.mark.parametrize("n_step", [3, (1, 5)])
-def test_n_step_samples_carry_the_skipped_steps(n_step):
-    buffer, known = filled(HistoryPrioritizedEpisodeReplayBuffer)
-    seen = set()
-    for sampled in buffer.sample(500, n_step=n_step, beta=0.4, sample_episodes=True):
-        n = int(sampled.get_observations(1)[1] - sampled.get_observations(0)[1])
-        seen.add(n)
-        check_history(
-            sampled, num_steps=n, oldest=known.oldest[start_of(sampled)[0]], history_len=6
-        )
-        past = sampled.custom_data[HISTORY]
-        # RLlib's reward is the discounted sum of the raw ones.
-        raw = past["rewards"][past["num_history"] :]
-        np.testing.assert_allclose(sampled.get_rewards(0), raw @ 0.99 ** np.arange(n))
-        np.testing.assert_array_equal(past["obs"][-1], sampled.get_observations(1))
-    assert seen == ({3} if n_step == 3 else {1, 2, 3, 4})
+@pytest.mark.parametrize("buffer_class", BUFFERS)
+def test_n_step_runs_carry_the_skipped_steps(buffer_class, n_step, run_len):
+    buffer, _ = filled(buffer_class, run_len=run_len)
+    transitions, sampled = draw(buffer, 400, n_step=n_step, gamma=0.99)
+    assert check_ends(sampled, DONE) > 1
+    assert {n for _, _, n, _, _ in transitions} == ({3} if n_step == 3 else {1, 2, 3, 4})
+    assert all(t + n <= NUM_STEPS[number] for number, t, n, _, _ in transitions)
 
 
-def test_n_step_of_the_uniform_buffer_is_clipped_at_the_episodes_end():
-    buffer, known = filled(HistoryEpisodeReplayBuffer)
-    clipped = 0
-    for sampled in buffer.sample(300, n_step=3, sample_episodes=True):
-        number, t = start_of(sampled)
-        length = sum((LENGTHS * 2)[number])
-        check_history(
-            sampled, num_steps=min(3, length - t), oldest=known.oldest[number], history_len=6
-        )
-        clipped += t + 3 > length
-    assert clipped > 0
+def test_no_episode_of_n_steps_is_an_error():
+    buffer = HistoryEpisodeReplayBuffer(history_len=2)
+    buffer.add(make_chunks(0, [3]))
+    with pytest.raises(ValueError, match=r"No stored episode is as long as `n_step` 5"):
+        draw(buffer, 4, n_step=5)
 
 
-@pytest.mark.parametrize("lookback", [0, 2])
-def test_sequences_carry_the_past_of_their_first_step(lookback):
-    buffer, known = filled(HistoryEpisodeReplayBuffer)
-    lengths = set()
-    for sampled in buffer.sample(
-        2000, n_step=1, batch_length_T=7, lookback=lookback, sample_episodes=True
-    ):
-        lengths.add(len(sampled))
-        check_history(
-            sampled,
-            num_steps=len(sampled),
-            oldest=known.oldest[start_of(sampled)[0]],
-            history_len=6,
-        )
-    assert {1, 7} <= lengths
+@pytest.mark.parametrize("run_len", [1, 2, 5, 30])
+def test_each_transition_is_equally_likely_at_each_place(run_len):
+    buffer, _ = filled(HistoryEpisodeReplayBuffer, run_len=run_len, history_len=0)
+    size, num_samples, total = 30, 500, len(TRANSITIONS)
+    places = {}
+    for _ in range(num_samples):
+        for place, (number, t, *_) in enumerate(draw(buffer, size)[0]):
+            places.setdefault((number, t), np.zeros(size))[place] += 1
+    assert set(places) == TRANSITIONS
+    counts = np.array(list(places.values()))
+    # One transition comes at most once for each draw, and draws are independent.
+    expected = num_samples / total
+    assert abs(counts - expected).max() < 6 * np.sqrt(expected)
+    blocks = counts.sum(1)
+    assert abs(blocks - expected * size).max() < 5 * np.sqrt(expected * size * min(run_len, 2))
+
+
+def set_priorities(buffer, rng):
+    """Gives every transition a priority of its own and returns them."""
+    draw(buffer, 4)  # finds the leaves
+    [leaves] = buffer._leaves.values()
+    priorities = {}
+    for (index, _), known in leaves._by_place.items():
+        number = int(buffer.episodes[index].observations.data[0][0])
+        for t, leaf in enumerate(known):
+            priorities[number, t] = float(rng.uniform(0.1, 2.0))
+            buffer._sum_segment[leaf] = buffer._min_segment[leaf] = priorities[number, t]
+    assert set(priorities) == TRANSITIONS
+    return priorities
+
+
+def probabilities(priorities, run_len, n_step):
+    """P of each transition at a place of a slot: every draw, every offset, one by one."""
+    order = [(i, t) for i, t in sorted(TRANSITIONS) if t + n_step <= NUM_STEPS[i]]
+    found = dict.fromkeys(order, 0.0)
+    for drawn, offset, place in itertools.product(range(len(order)), *[range(run_len)] * 2):
+        found[order[(drawn - offset + place) % len(order)]] += priorities[order[drawn]]
+    total = sum(found.values())
+    return {key: value / total for key, value in found.items()}
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("run_len", [1, 3, 8])
+def test_importance_weights_are_those_of_a_count(run_len, n_step):
+    buffer, _ = filled(HistoryPrioritizedEpisodeReplayBuffer, run_len=run_len)
+    priorities = set_priorities(buffer, np.random.default_rng(1))
+    expected = probabilities(priorities, run_len, n_step)
+    beta, seen = 0.7, {}
+    usable = sum(priorities[key] for key in expected)
+    lowest = min(priorities.values()) / usable
+    for _ in range(30):
+        for number, t, _, _, weight in draw(buffer, 8 * run_len, beta=beta, n_step=n_step)[0]:
+            seen[number, t] = weight
+            assert weight == pytest.approx((expected[number, t] / lowest) ** -beta)
+    assert len(seen) > 0.6 * len(expected)
+    assert max(seen.values()) <= 1.0
+
+
+@pytest.mark.parametrize("run_len", [1, 6])
+def test_prioritised_draws_are_as_likely_as_their_weights_say(run_len):
+    buffer, _ = filled(HistoryPrioritizedEpisodeReplayBuffer, run_len=run_len, history_len=0)
+    priorities = set_priorities(buffer, np.random.default_rng(1))
+    expected, counts, num_slots = probabilities(priorities, run_len, 1), {}, 3000
+    for number, t, *_ in draw(buffer, run_len * num_slots, beta=0.5)[0]:
+        counts[number, t] = counts.get((number, t), 0) + 1
+    for key, probability in expected.items():
+        mean = probability * run_len * num_slots
+        assert abs(counts.get(key, 0) - mean) < 5 * np.sqrt(mean * min(run_len, 2)) + 1
+
+
+def test_the_rest_of_a_batch_has_weights_of_its_own():
+    buffer, _ = filled(HistoryPrioritizedEpisodeReplayBuffer, run_len=6)
+    priorities = set_priorities(buffer, np.random.default_rng(1))
+    expected = probabilities(priorities, 2, 1)
+    lowest = min(priorities.values()) / sum(priorities.values())
+    for number, t, _, _, weight in draw(buffer, 8, beta=0.5)[0][6:]:
+        assert weight == pytest.approx((expected[number, t] / lowest) ** -0.5)
 
 
 @pytest.mark.parametrize("buffer_class", BUFFERS)
-@pytest.mark.parametrize("batch_length_t", [None, 4])
-def test_a_chunk_whose_past_was_evicted_keeps_its_lookback(buffer_class, batch_length_t):
-    if batch_length_t and buffer_class is HistoryPrioritizedEpisodeReplayBuffer:
-        pytest.skip("the prioritised buffer samples no sequences")
-    buffer = buffer_class(capacity=20, history_len=6)
+def test_a_chunk_whose_past_was_evicted_keeps_its_lookback(buffer_class):
+    buffer = buffer_class(capacity=20, history_len=6, run_len=3)
     known = OldestSteps(buffer)
     first, second, third = make_chunks(0, [8, 5, 4], lookback=4)
     known.add([first, *make_chunks(1, [18])])
@@ -124,12 +175,9 @@ def test_a_chunk_whose_past_was_evicted_keeps_its_lookback(buffer_class, batch_l
     known.add([second, third])
     assert known.oldest == {0: 4}, "steps 4 to 7 are known only from the lookback"
     assert len(buffer.episodes[0]) == 9
-    lengths = set()
-    samples = buffer.sample(200, n_step=1, sample_episodes=True, batch_length_T=batch_length_t)
-    for sampled in samples:
-        num_steps = len(sampled) if batch_length_t else 1
-        lengths.add(check_history(sampled, num_steps=num_steps, oldest=4, history_len=6))
-    assert lengths == {4, 5, 6}
+    [sampled] = buffer.sample(200, sample_episodes=True)
+    check_runs(sampled, history_len=6, oldest=known.oldest)
+    assert set(sampled.runs.num_past) == {4, 5, 6}
 
 
 def test_a_chunk_whose_past_is_evicted_by_the_same_add_keeps_its_lookback():
@@ -143,52 +191,97 @@ def test_a_chunk_whose_past_is_evicted_by_the_same_add_keeps_its_lookback():
 
 
 @pytest.mark.parametrize("to_numpy", [True, False])
+@pytest.mark.parametrize("run_len", [1, 5])
 @pytest.mark.parametrize("buffer_class", BUFFERS)
-def test_eviction_never_mixes_episodes(buffer_class, to_numpy):
-    buffer = buffer_class(capacity=60, history_len=6)
+def test_eviction_never_mixes_episodes(buffer_class, run_len, to_numpy):
+    buffer = buffer_class(capacity=60, history_len=6, run_len=run_len)
     known, rng = OldestSteps(buffer), np.random.default_rng(0)
     for number in range(40):
         lengths = rng.integers(1, 9, size=rng.integers(1, 5)).tolist()
         known.add(make_chunks(number, lengths, lookback=4, done=number % 3 != 0, to_numpy=to_numpy))
-        for sampled in buffer.sample(32, n_step=1, sample_episodes=True):
-            oldest = known.oldest[start_of(sampled)[0]]
-            check_history(sampled, num_steps=1, oldest=oldest, history_len=6)
+        [sampled] = buffer.sample(32, beta=0.4, sample_episodes=True)
+        transitions = check_runs(sampled, history_len=6, oldest=known.oldest)
+        if buffer_class is HistoryPrioritizedEpisodeReplayBuffer:
+            give_priorities(buffer, transitions, base=1 + number)
     assert buffer.get_num_episodes_evicted() > 20
 
 
-@pytest.mark.parametrize(
-    ("buffer_class", "parent"),
-    zip(BUFFERS, [EpisodeReplayBuffer, PrioritizedEpisodeReplayBuffer], strict=True),
-)
-@pytest.mark.parametrize("batch_length_t", [None, 4])
-def test_samples_are_those_of_the_parent(buffer_class, parent, batch_length_t):
+def mark(transition, base=1) -> float:
+    """A priority that says whose it is."""
+    return base + transition.episode / 64 + transition.t / 4096
+
+
+def give_priorities(buffer, transitions, base=1):
+    """Gives each transition its mark, as a TD error, and looks where it landed."""
+    errors = np.array([mark(transition, base) for transition in transitions])
+    update_priorities_in_episode_replay_buffer(
+        replay_buffer=buffer, td_errors={"default_policy": {"td_error": errors}}
+    )
+    leaf_of = {triple[:2]: triple[2] for triple in buffer._indices}
+    for transition in transitions:
+        index = buffer.episode_id_to_index[f"e{transition.episode}"]
+        stored = buffer.episodes[index - buffer._num_episodes_evicted]
+        leaf = leaf_of[index, transition.t - stored.t_started]
+        assert buffer._sum_segment[leaf] == pytest.approx(mark(transition, base) ** buffer._alpha)
+
+
+@pytest.mark.parametrize("n_step", [1, 3])
+@pytest.mark.parametrize("run_len", [1, 4, 9])
+def test_priorities_land_on_the_transitions_that_were_sampled(run_len, n_step):
+    buffer, _ = filled(HistoryPrioritizedEpisodeReplayBuffer, run_len=run_len)
+    for _ in range(5):
+        give_priorities(buffer, draw(buffer, 64, beta=0.4, n_step=n_step)[0])
+    assert buffer._last_sampled_indices == []
+
+
+def test_what_has_all_priority_is_in_every_slot():
+    buffer, _ = filled(HistoryPrioritizedEpisodeReplayBuffer, run_len=4)
+    priorities = set_priorities(buffer, np.random.default_rng(0))
+    [leaves] = buffer._leaves.values()
+    for known in leaves._by_place.values():
+        for leaf in known:
+            buffer._sum_segment[leaf] = 1e-9
+    leaf = leaves._by_place[3, None][10]
+    buffer._sum_segment[leaf] = 1e9
+    number = int(buffer.episodes[3].observations.data[0][0])
+    transitions, _ = draw(buffer, 80, beta=0.4)
+    offsets = set()
+    for first in range(0, 80, 4):
+        slot = [(number, t) for number, t, *_ in transitions[first : first + 4]]
+        offsets.add(slot.index((number, 10)))
+    assert offsets == {0, 1, 2, 3}
+    assert (number, 10) in priorities
+
+
+@pytest.mark.parametrize(("buffer_class", "parent"), zip(BUFFERS, PARENTS, strict=True))
+def test_runs_of_one_are_the_samples_of_the_parent(buffer_class, parent):
     buffers = [buffer_class(capacity=80, history_len=6), parent(capacity=80)]
     for i, lengths in enumerate(LENGTHS * 2):
-        for chunk in make_chunks(i, lengths, lookback=4, done=i % 3 != 2):
+        for chunk in make_chunks(i, lengths, lookback=4, done=i in DONE):
             for buffer in buffers:
                 buffer.add(chunk)
     samples = []
     for buffer in buffers:
         buffer.rng = np.random.default_rng(1)
-        samples.append(
-            buffer.sample(64, n_step=1, batch_length_T=batch_length_t, sample_episodes=True)
-        )
+        samples.append(buffer.sample(64, n_step=1, beta=0.4, sample_episodes=True))
     assert buffers[0].get_metrics().keys() == buffers[1].get_metrics().keys()
-    for ours, theirs in zip(*samples, strict=True):
-        assert HISTORY in ours.custom_data
-        ours.custom_data.clear()
-        states = [ours.get_state(), theirs.get_state()]
-        if parent is PrioritizedEpisodeReplayBuffer:
-            for state in states:
-                del state["id_"]  # Random in either.
-        np.testing.assert_equal(*states)
+    [ours], theirs = samples
+    for row, episode in enumerate(theirs):
+        at = ours.runs.transitions[row]
+        np.testing.assert_array_equal(ours.runs.obs[at : at + 2], episode.get_observations())
+        assert ours.columns["actions"][row] == episode.get_actions(0)
+        assert ours.columns["rewards"][row] == episode.get_rewards(0)
+        assert ours.columns["terminateds"][row] == episode.is_terminated
+        for key in ("weights", "n_step"):
+            expected = episode.get_extra_model_outputs(key, 0)
+            assert ours.columns[key][row] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("buffer_class", BUFFERS)
 def test_one_observation_is_stored_per_step(buffer_class):
     buffer, _ = filled(buffer_class, history_len=126, lookback=30)
-    buffer.sample(200, n_step=1, sample_episodes=True)
-    num_steps = 2 * sum(sum(lengths) for lengths in LENGTHS)
+    draw(buffer, 200)
+    num_steps = sum(NUM_STEPS.values())
     stored = sum(episode.observations.len_incl_lookback() for episode in buffer.episodes)
     assert len(buffer) == num_steps
     assert stored == num_steps + len(buffer.episodes)
@@ -223,43 +316,43 @@ def test_lookbacks_of_appended_chunks_are_not_copied(buffer_class):
     assert len(buffer) == 13
 
 
-def test_arrays_are_stored_as_views():
-    buffer, _ = filled(HistoryEpisodeReplayBuffer)
-    (sampled,) = buffer.sample(1, n_step=1, sample_episodes=True)
-    source = buffer.episodes[buffer.episode_id_to_index[sampled.id_]]
-    for key, stored in (("obs", source.observations), ("rewards", source.rewards)):
-        assert np.shares_memory(sampled.custom_data[HISTORY][key], stored.data)
+def test_samples_do_not_alias_what_is_stored():
+    buffer, _ = filled(HistoryEpisodeReplayBuffer, run_len=4)
+    before = [np.array(episode.rewards.data) for episode in buffer.episodes]
+    for _ in range(20):
+        _, sampled = draw(buffer, 8)
+        sampled.runs.rewards[:] = sampled.columns["rewards"][:] = -1.0
+    for episode, rewards in zip(buffer.episodes, before, strict=True):
+        np.testing.assert_array_equal(episode.rewards.data, rewards)
 
 
 @pytest.mark.parametrize("to_numpy", [True, False])
 def test_nested_observations_keep_structure_and_dtype(to_numpy):
-    buffer = HistoryPrioritizedEpisodeReplayBuffer(capacity=100, history_len=2)
+    buffer = HistoryPrioritizedEpisodeReplayBuffer(capacity=100, history_len=2, run_len=2)
     for chunk in make_chunks(7, [5], dict_obs=True, to_numpy=to_numpy):
         buffer.add(chunk)
-    for sampled in buffer.sample(20, n_step=2, sample_episodes=True):
-        history, t = sampled.custom_data[HISTORY], int(sampled.get_observations(0)["t"][0])
-        assert history["obs"]["t"].dtype == np.uint8
-        np.testing.assert_array_equal(
-            history["obs"]["t"][:, 0], np.arange(max(t - 2, 0), t + 3, dtype=np.uint8)
-        )
-        np.testing.assert_array_equal(history["obs"]["episode"], 7)
+    [sampled] = buffer.sample(20, n_step=2, sample_episodes=True)
+    runs = sampled.runs
+    assert runs.obs["t"].dtype == np.uint8
+    np.testing.assert_array_equal(runs.obs["t"][runs.transitions, 0], sampled.get_actions())
+    np.testing.assert_array_equal(runs.obs["episode"], 7)
 
 
-def test_priorities_reach_the_transitions_that_were_sampled():
-    buffer, known = filled(HistoryPrioritizedEpisodeReplayBuffer)
-    sampled = buffer.sample(32, n_step=1, beta=0.4, sample_episodes=True)
-    # Almost all mass on one transition: from then on, it is what is sampled.
-    errors = np.full(32, 1e-9)
-    errors[5] = 1e9
-    wanted = start_of(sampled[5])
-    errors[[i for i, other in enumerate(sampled) if start_of(other) == wanted]] = 1e9
-    update_priorities_in_episode_replay_buffer(
-        replay_buffer=buffer, td_errors={"default_policy": {"td_error": errors}}
-    )
-    again = buffer.sample(32, n_step=1, beta=0.4, sample_episodes=True)
-    assert {start_of(other) for other in again} == {wanted}
-    for other in again:
-        check_history(other, num_steps=1, oldest=known.oldest[wanted[0]], history_len=6)
+@pytest.mark.parametrize("buffer_class", BUFFERS)
+def test_each_learner_gets_an_equal_part_and_no_run_is_split(buffer_class):
+    buffer, _ = filled(buffer_class, run_len=4)
+    buffer.set_runs(6, 4, num_shards=3)
+    parts = buffer.sample(30, beta=0.4, sample_episodes=True)
+    assert [len(part) for part in parts] == [10, 10, 10]
+    transitions = [found for part in parts for found in check_runs(part, history_len=6)]
+    if buffer_class is HistoryPrioritizedEpisodeReplayBuffer:
+        give_priorities(buffer, transitions)
+    with pytest.raises(ValueError, match=r"a multiple of the 3 learners .* got 32\. Use `config"):
+        buffer.sample(32, sample_episodes=True)
+    with pytest.raises(ValueError, match=r"cannot be split between learners"):
+        parts[0][:5]
+    with pytest.raises(ValueError, match=r"no observations of their own"):
+        parts[0].get_observations()
 
 
 def test_batches_without_episodes_stay_as_they_are():
@@ -268,8 +361,31 @@ def test_batches_without_episodes_stay_as_they_are():
     assert batch["obs"].shape == (4, 5, 2)
 
 
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"batch_length_T": 4},
+        {"min_batch_length_T": 2},
+        {"include_infos": True},
+        {"include_extra_model_outputs": True},
+    ],
+)
+@pytest.mark.parametrize("buffer_class", BUFFERS)
+def test_options_that_runs_do_not_have_are_refused(buffer_class, option):
+    buffer, _ = filled(buffer_class)
+    with pytest.raises(ValueError, match=f"`{next(iter(option))}` must not be set, but got"):
+        buffer.sample(4, sample_episodes=True, **option)
+
+
 @pytest.mark.parametrize("history_len", [-1, 2.0, True, None])
 @pytest.mark.parametrize("buffer_class", BUFFERS)
 def test_history_len_is_checked(buffer_class, history_len):
     with pytest.raises(ValueError, match=f"`history_len` must be an int >= 0.*{history_len}"):
         buffer_class(history_len=history_len)
+
+
+@pytest.mark.parametrize("run_len", [0, 2.0, True, None, {"p": 0}])
+@pytest.mark.parametrize("buffer_class", BUFFERS)
+def test_run_len_is_checked(buffer_class, run_len):
+    with pytest.raises(ValueError, match=r"`run_len` must be an int >= 1, but got .*max_seq_len"):
+        buffer_class(history_len=1, run_len=run_len)

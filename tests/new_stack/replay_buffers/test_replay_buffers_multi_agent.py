@@ -1,5 +1,7 @@
 """Histories of the multi-agent buffers: each agent's own past, in its own steps."""
 
+from collections import Counter
+
 import numpy as np
 import pytest
 from ray.rllib.utils.replay_buffers import (
@@ -9,11 +11,10 @@ from ray.rllib.utils.replay_buffers import (
 from ray.rllib.utils.replay_buffers.utils import update_priorities_in_episode_replay_buffer
 
 from rllib_attention.new_stack.replay_buffers import (
-    HISTORY,
     HistoryMultiAgentEpisodeReplayBuffer,
     HistoryMultiAgentPrioritizedEpisodeReplayBuffer,
 )
-from tests.new_stack.replay_buffers.marked_episodes import check_history, make_multi_agent_chunks
+from tests.new_stack.replay_buffers.marked_episodes import check_runs, make_multi_agent_chunks
 
 BUFFERS = [HistoryMultiAgentEpisodeReplayBuffer, HistoryMultiAgentPrioritizedEpisodeReplayBuffer]
 PARENTS = [MultiAgentEpisodeReplayBuffer, MultiAgentPrioritizedEpisodeReplayBuffer]
@@ -31,25 +32,59 @@ def fill(buffer, *, every: int) -> None:
                 buffer.add(chunks[turn])
 
 
-def num_steps_of(sampled) -> int:
-    return int(sampled.get_observations(1)[1] - sampled.get_observations(0)[1])
-
-
 @pytest.mark.parametrize("every", [1, 3])
 @pytest.mark.parametrize("n_step", [1, 3, (1, 5)])
+@pytest.mark.parametrize("run_len", [1, {"pa": 5, "pb": 2}])
 @pytest.mark.parametrize("buffer_class", BUFFERS)
-def test_each_agent_gets_its_own_past(buffer_class, n_step, every):
-    buffer = buffer_class(capacity=1000, history_len=6)
+def test_each_agent_gets_its_own_past(buffer_class, run_len, n_step, every):
+    buffer = buffer_class(capacity=1000, history_len=6, run_len=run_len)
     buffer.rng = np.random.default_rng(0)
     fill(buffer, every=every)
-    drawn = set()
-    for sampled in buffer.sample(200, n_step=n_step, sample_episodes=True):
-        n = num_steps_of(sampled)
-        num_history = check_history(sampled, num_steps=n, oldest=0, history_len=6)
-        drawn.add((sampled.agent_id, n, num_history))
-    assert {agent_id for agent_id, _, _ in drawn} == {"a", "b"}
-    assert {n for _, n, _ in drawn} == {1: {1}, 3: {3}, (1, 5): {1, 2, 3, 4}}[n_step]
-    assert {0, 6} <= {num_history for _, _, num_history in drawn}
+    parts = buffer.sample(100, n_step=n_step, beta=0.4, sample_episodes=True)
+    assert {part.module_id for part in parts} == {"pa", "pb"}
+    for part in parts:
+        transitions = check_runs(part, history_len=6)
+        assert len(transitions) == 100
+        # Agent "b" is an episode of its own.
+        assert {number >= 100 for number, *_ in transitions} == {part.module_id == "pb"}
+        expected = {1: {1}, 3: {3}, (1, 5): {1, 2, 3, 4}}[n_step]
+        assert {n for _, _, n, _, _ in transitions} == expected
+        assert {0, 6} <= set(part.runs.num_past)
+        longest = run_len if run_len == 1 else run_len[part.module_id]
+        assert max(part.runs.length) == longest
+
+
+def test_modules_without_a_run_length_get_single_transitions():
+    buffer = HistoryMultiAgentEpisodeReplayBuffer(
+        capacity=1000, history_len=6, run_len={"pa": 4}, num_shards=2
+    )
+    fill(buffer, every=1)
+    parts = buffer.sample(16, modules_to_sample=["pb", "pa"], sample_episodes=True)
+    assert [(part.module_id, len(part)) for part in parts] == [
+        *[("pb", 8)] * 2,
+        *[("pa", 8)] * 2,
+    ]
+    assert max(parts[0].runs.length) == 1
+    assert max(parts[2].runs.length) == 4
+
+
+@pytest.mark.parametrize("buffer_class", BUFFERS)
+def test_each_transition_is_equally_likely(buffer_class):
+    """Two agents of one module, in whose episodes some agents never act."""
+    buffer = buffer_class(capacity=1000, history_len=0, run_len=4)
+    buffer.rng = np.random.default_rng(0)
+    for number in range(3):
+        for chunk in make_multi_agent_chunks(number, [2 + 5 * number], every=2, module="p"):
+            buffer.add(chunk)
+    [sampled] = buffer.sample(12_000, sample_episodes=True)
+    counts = Counter((number, t) for number, t, *_ in check_runs(sampled, history_len=0))
+    lengths = {number: 2 + 5 * number for number in range(3)}
+    slow = {100 + number: (length + 1) // 2 for number, length in lengths.items()}
+    assert set(counts) == {
+        (number, t) for number, length in (lengths | slow).items() for t in range(length)
+    }
+    expected = 12_000 / len(counts)
+    assert all(abs(n - expected) < 5 * np.sqrt(2 * expected) for n in counts.values())
 
 
 @pytest.mark.parametrize("at_once", [True, False])
@@ -67,31 +102,28 @@ def test_a_chunk_whose_past_was_evicted_keeps_its_lookback(buffer_class, every, 
     assert list(buffer.episode_id_to_index) == ["m0"]
     # The lookback counts env steps, so the slower agent has fewer of its own.
     oldest = {"a": 4, "b": 4 // every}
-    lengths = {"a": set(), "b": set()}
-    for sampled in buffer.sample(200, n_step=1, sample_episodes=True):
-        agent_id = sampled.agent_id
-        lengths[agent_id].add(
-            check_history(sampled, num_steps=1, oldest=oldest[agent_id], history_len=6)
-        )
-    assert lengths["a"] == {4, 5, 6}
-    assert min(lengths["b"]) == 4 // every
+    for part in buffer.sample(100, sample_episodes=True):
+        agent_id = part.module_id[1:]
+        number = 0 if agent_id == "a" else 100
+        check_runs(part, history_len=6, oldest={number: oldest[agent_id]})
+        assert min(part.runs.num_past) == oldest[agent_id]
 
 
 @pytest.mark.parametrize("buffer_class", BUFFERS)
 def test_eviction_never_mixes_episodes(buffer_class):
-    buffer, rng = buffer_class(capacity=60, history_len=6), np.random.default_rng(0)
+    buffer = buffer_class(capacity=60, history_len=6, run_len=3)
+    rng = np.random.default_rng(0)
     for number in range(25):
         lengths = rng.integers(1, 9, size=rng.integers(1, 5)).tolist()
         for chunk in make_multi_agent_chunks(number, lengths, lookback=4, done=number % 3 != 0):
             buffer.add(chunk)
-        stored = {
-            episode.observations.data[0][0]: episode.observations.data[0][1]
+        oldest = {
+            int(episode.observations.data[0][0]): int(episode.observations.data[0][1])
             for multi in buffer.episodes
             for episode in multi.agent_episodes.values()
         }
-        for sampled in buffer.sample(16, n_step=1, sample_episodes=True):
-            oldest = stored[sampled.get_observations(0)[0]]
-            check_history(sampled, num_steps=1, oldest=int(oldest), history_len=6)
+        for part in buffer.sample(16, beta=0.4, sample_episodes=True):
+            check_runs(part, history_len=6, oldest=oldest)
     assert buffer.get_num_episodes_evicted() > 10
 
 
@@ -105,16 +137,20 @@ def test_samples_are_those_of_the_parent(buffer_class, parent, every):
         samples.append(
             buffer.sample(64, n_step=2, modules_to_sample=["pa", "pb"], sample_episodes=True)
         )
-    numbers = []
-    for ours, theirs in zip(*samples, strict=True):
-        assert HISTORY in ours.custom_data
-        ours.custom_data.clear()
-        states = [ours.get_state(), theirs.get_state()]
-        for state in states:  # Episodes of one agent have random IDs.
-            del state["id_"]
-        np.testing.assert_equal(*states)
-        numbers.append(int(ours.get_observations(0)[0]))
-    assert len(set(numbers)) > 4
+    parts, theirs = samples
+    numbers = set()
+    for part, start in zip(parts, (0, 64), strict=True):
+        for row, episode in enumerate(theirs[start : start + 64]):
+            assert episode.module_id == part.module_id
+            at = part.runs.transitions[row]
+            expected = np.stack(episode.get_observations())
+            np.testing.assert_array_equal(part.runs.obs[[at, at + 2]], expected)
+            assert part.columns["rewards"][row] == pytest.approx(episode.get_rewards(0))
+            assert part.columns["terminateds"][row] == episode.is_terminated
+            weight = episode.get_extra_model_outputs("weights", 0)
+            assert part.columns["weights"][row] == pytest.approx(weight)
+            numbers.add(int(part.runs.obs[at][0]))
+    assert len(numbers) > 4
 
 
 @pytest.mark.parametrize("buffer_class", BUFFERS)
@@ -129,20 +165,25 @@ def test_one_observation_is_stored_per_agent_step(buffer_class):
     assert len(buffer) == sum(sum(lengths) for lengths in LENGTHS)
 
 
-def test_priorities_reach_the_transitions_that_were_sampled():
-    buffer = HistoryMultiAgentPrioritizedEpisodeReplayBuffer(capacity=1000, history_len=6)
-    fill(buffer, every=1)
-    wanted, td_errors = {}, {}
-    sampled = buffer.sample(32, n_step=1, beta=0.4, sample_episodes=True)
-    for module_id in ("pa", "pb"):
-        starts = [tuple(s.get_observations(0)) for s in sampled if s.module_id == module_id]
-        wanted[module_id] = starts[5]
-        errors = np.array([1e9 if start == starts[5] else 1e-9 for start in starts])
-        td_errors[module_id] = {"td_error": errors}
+@pytest.mark.parametrize("run_len", [1, 5])
+def test_priorities_land_on_the_transitions_that_were_sampled(run_len):
+    buffer = HistoryMultiAgentPrioritizedEpisodeReplayBuffer(
+        capacity=1000, history_len=6, run_len=run_len, num_shards=2
+    )
+    fill(buffer, every=2)
+    found, td_errors = {}, {}
+    for part in buffer.sample(32, beta=0.4, sample_episodes=True):
+        found.setdefault(part.module_id, []).extend(check_runs(part, history_len=6))
+    for module_id, transitions in found.items():
+        errors = [1 + number / 256 + t / 8192 for number, t, *_ in transitions]
+        td_errors[module_id] = {"td_error": np.array(errors)}
     update_priorities_in_episode_replay_buffer(replay_buffer=buffer, td_errors=td_errors)
-    for other in buffer.sample(32, n_step=1, beta=0.4, sample_episodes=True):
-        assert tuple(other.get_observations(0)) == wanted[other.module_id]
-        check_history(other, num_steps=1, oldest=0, history_len=6)
+    for module_id, transitions in found.items():
+        leaf_of = {entry[:3]: entry[3] for entry in buffer._module_to_indices[module_id]}
+        for number, t, *_ in transitions:
+            leaf = leaf_of[buffer.episode_id_to_index[f"m{number % 100}"], module_id[1:], t]
+            expected = (1 + number / 256 + t / 8192) ** buffer._alpha
+            assert buffer._module_to_sum_segment[module_id][leaf] == pytest.approx(expected)
 
 
 @pytest.mark.parametrize("buffer_class", BUFFERS)
@@ -151,11 +192,11 @@ def test_chunks_of_a_new_episode_may_come_at_once(buffer_class):
     buffer.rng = np.random.default_rng(0)
     buffer.add(make_multi_agent_chunks(0, [5, 3, 4], lookback=2, every=3))
     starts = {
-        (sampled.agent_id, sampled.t_started)
-        for sampled in buffer.sample(300, n_step=1, sample_episodes=True)
-        if check_history(sampled, num_steps=1, oldest=0, history_len=6) is not None
+        (number, t)
+        for part in buffer.sample(300, sample_episodes=True)
+        for number, t, *_ in check_runs(part, history_len=6)
     }
-    assert starts == {("a", t) for t in range(12)} | {("b", t) for t in range(4)}
+    assert starts == {(0, t) for t in range(12)} | {(100, t) for t in range(4)}
 
 
 @pytest.mark.parametrize("buffer_class", BUFFERS)

@@ -1,6 +1,5 @@
 """APPO and IMPALA: V-trace on fragments, against its definition written out as a sum."""
 
-import re
 from types import ModuleType
 
 import gymnasium as gym
@@ -200,33 +199,6 @@ def test_real_log_probabilities_are_kept(algorithm, monkeypatch):
     out = run_vtrace(make_learner(algorithm[0], 4), algorithm[1], episodes, monkeypatch)
     kept = split_rows(out["behaviour_action_log_probs"], [5], 4)[0]
     np.testing.assert_allclose(kept[:5], logps)
-
-
-def test_chunks_hold_a_whole_fragment_by_default(algorithm):
-    config = use_attention(algorithm[0]().environment("CartPole-v1"))
-    assert config.model_config["max_seq_len"] == 51
-    config = algorithm[0]().env_runners(rollout_fragment_length=100)
-    assert use_attention(config).model_config["max_seq_len"] == 101
-    config = use_attention(algorithm[0](), max_seq_len=20)
-    assert config.model_config["max_seq_len"] == 20
-    # Episodes have no known length.
-    config = use_attention(algorithm[0]().env_runners(batch_mode="complete_episodes"))
-    assert config.model_config["max_seq_len"] == 64
-
-
-def test_a_chunk_that_cuts_fragments_between_minibatches_is_refused(algorithm):
-    config = algorithm[0]().training(minibatch_size=100)
-    message = "`max_seq_len` must be at least 51, one fragment and its bootstrap step, when V-trace"
-    with pytest.raises(ValueError, match=re.escape(message)):
-        use_attention(config, max_seq_len=20)
-    use_attention(algorithm[0]().training(minibatch_size=100))
-
-
-def test_shuffling_what_aggregator_actors_build_is_refused(algorithm):
-    config = algorithm[0]().training(shuffle_batch_per_epoch=True, num_epochs=2)
-    config.learners(num_aggregator_actors_per_learner=1)
-    with pytest.raises(ValueError, match="RLlib cannot shuffle the chunks"):
-        use_attention(config)
 
 
 def test_the_artificial_step_is_rllibs():

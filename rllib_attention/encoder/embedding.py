@@ -1,0 +1,69 @@
+"""From the inputs of a step to its token: tokenizer, previous actions and rewards, input layer."""
+
+import math
+
+import torch
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT
+from ray.rllib.core.models.configs import ModelConfig
+from torch import Tensor, nn
+
+from rllib_attention.encoder.prev_inputs import PrevInputs
+
+
+class Embedding(nn.Module):
+    """Maps each step on its own to a token of the transformer.
+
+    Shapes: N steps, P carried previous actions and rewards, D embed dim.
+
+    Args:
+        tokenizer_config: RLlib's encoder config for one observation (MLP or CNN).
+        prev_inputs: Encodes previous actions and rewards.
+        dim: Embed dim D.
+        check_finite: Whether observations that are not finite raise an error.
+
+    Attributes:
+        name: What errors call the module that this belongs to.
+    """
+
+    def __init__(
+        self, tokenizer_config: ModelConfig, prev_inputs: PrevInputs, dim: int, check_finite: bool
+    ):
+        super().__init__()
+        self.prev_inputs, self.check_finite = prev_inputs, check_finite
+        self.tokenizer = tokenizer_config.build(framework="torch")
+        token_dim = tokenizer_config.output_dims[0]
+        self.input = nn.Linear(token_dim + prev_inputs.encoded_size, dim)
+        self.name = "the RLModule"
+
+    def forward(self, obs: Tensor, prev: Tensor | None) -> Tensor:
+        """Maps steps to tokens.
+
+        Args:
+            obs: (N, *obs).
+            prev: (N, P); not read if P is 0.
+
+        Returns:
+            (N, D).
+
+        Raises:
+            ValueError: If an observation is not finite, unless `check_finite` is off.
+        """
+        # A sum is one kernel. If it is not finite, that may be an overflow: look again.
+        is_checked = self.check_finite and obs.is_floating_point()
+        if is_checked and not math.isfinite(obs.sum()):
+            self._raise_if_not_finite(obs)
+        token = self.tokenizer({Columns.OBS: obs.float()})[ENCODER_OUT]
+        if self.prev_inputs.size:
+            assert prev is not None
+            token = torch.cat((token, self.prev_inputs.encode(prev.float())), dim=-1)
+        return self.input(token)
+
+    def _raise_if_not_finite(self, obs: Tensor) -> None:
+        bad = int((~torch.isfinite(obs)).sum())
+        if bad:
+            raise ValueError(
+                f"Observations of {self.name} hold {bad} non-finite values (NaN or infinity) of "
+                f"{obs.numel()}: expected finite ones. Fix: correct the environment, or switch "
+                "this check off by `use_attention(config, check_finite=False)`."
+            )

@@ -1,0 +1,159 @@
+"""What `use_attention` will set on a config of the new API stack, worked out before it is set."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
+from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+
+from rllib_attention.compat import as_dict, connector_factory, user_model_config
+from rllib_attention.encoder.catalog import ATTENTION, WINDOWED
+from rllib_attention.new_stack.algorithm_init import PrepareAlgorithm
+from rllib_attention.new_stack.algorithms import (
+    AlgorithmTraits,
+    DataPath,
+    algorithm_traits,
+    trains_offline,
+)
+from rllib_attention.new_stack.chunk_length import with_chunk_length
+from rllib_attention.new_stack.connectors import (
+    AddContextToTrainBatch,
+    AddRolloutContext,
+    AddWindowsToTrainBatch,
+    BootstrapVTraceAtFragmentEnds,
+)
+from rllib_attention.new_stack.connectors.factories import AppendPieces, as_list
+from rllib_attention.new_stack.module_specs import (
+    MAX_SEQ_LEN,
+    known_modules,
+    with_attention,
+)
+from rllib_attention.new_stack.offline import OfflineSampling, offline_sampling
+from rllib_attention.search_space import SearchSpace, longest_history
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """Everything that one call of `use_attention` sets.
+
+    Attributes:
+        traits: What is special to the algorithm.
+        space: The options, with a `max_seq_len`.
+        rl_module_spec: The user's module specs, with the attention catalog in some or all.
+        model_config: That of all modules.
+        env_to_module_connector: Factory of the user's pieces, then ours.
+        learner_connector: Factory of the user's pieces, then ours.
+        on_algorithm_init: The user's callbacks, then ours.
+        episode_lookback_horizon: Steps of the past that travel with a fragment.
+        offline: How recorded episodes are sampled; None for algorithms that read none.
+    """
+
+    traits: AlgorithmTraits
+    space: SearchSpace
+    rl_module_spec: RLModuleSpec | MultiRLModuleSpec
+    model_config: dict[str, Any] | DefaultModelConfig
+    env_to_module_connector: Callable[..., Any]
+    learner_connector: Callable[..., Any]
+    on_algorithm_init: list[Callable[..., None]]
+    episode_lookback_horizon: int
+    offline: OfflineSampling | None
+
+    def apply(self, config: AlgorithmConfig) -> None:
+        """Sets it all.
+
+        Args:
+            config: The config that the plan was made for; changed in place.
+        """
+        config.rl_module(rl_module_spec=self.rl_module_spec, model_config=self.model_config)
+        config.env_runners(
+            env_to_module_connector=self.env_to_module_connector,
+            episode_lookback_horizon=self.episode_lookback_horizon,
+        )
+        config.learners(learner_connector=self.learner_connector)
+        config.callbacks(on_algorithm_init=self.on_algorithm_init)
+        if self.offline is not None:
+            self.offline.apply(config)
+
+
+def make_plan(
+    config: AlgorithmConfig, space: SearchSpace, module_ids: Collection[str] | None
+) -> AttentionPlan:
+    """Works out what to set.
+
+    Args:
+        config: The user's config; left as it is.
+        space: The options.
+        module_ids: Which modules of a multi-agent set-up get attention; None for all.
+
+    Raises:
+        ValueError: If the algorithm or a module cannot use attention, or there are two different
+            `max_seq_len`.
+    """
+    traits = algorithm_traits(config)
+    wanted = known_modules(config) if module_ids is None else module_ids
+    space = with_chunk_length(config, space, traits, wanted)
+    history_len = longest_history(space)
+    options = _model_options(space, traits)
+    # Tune resolves search spaces in the `model_config` of all modules, not those inside of specs.
+    shared = module_ids is None or space.is_searched
+    given = user_model_config(config)
+    return AttentionPlan(
+        traits=traits,
+        space=space,
+        rl_module_spec=with_attention(config, module_ids, {} if shared else options),
+        model_config=as_dict(given) | options if shared else given,
+        env_to_module_connector=_appended(config, "env_to_module_connector", AddRolloutContext),
+        learner_connector=_appended(config, "learner_connector", *_train_pieces(traits)),
+        on_algorithm_init=_callbacks(config, module_ids),
+        episode_lookback_horizon=max(config.episode_lookback_horizon, history_len),
+        offline=_offline(config, space, traits) if trains_offline(config) else None,
+    )
+
+
+def _offline(
+    config: AlgorithmConfig, space: SearchSpace, traits: AlgorithmTraits
+) -> OfflineSampling:
+    # In a sweep, the shortest runs: rows of any length are read by what their tags say.
+    run_len = min(attention.max_seq_len or 1 for attention in space.candidates())
+    return offline_sampling(config, traits, longest_history(space), run_len)
+
+
+def _model_options(space: SearchSpace, traits: AlgorithmTraits) -> dict[str, Any]:
+    """Returns the keys of a module's `model_config` that describe its attention."""
+    options = space.to_dict() | {WINDOWED: traits.data_path is DataPath.WINDOW}
+    return {MAX_SEQ_LEN: options.pop(MAX_SEQ_LEN), ATTENTION: options}
+
+
+def _train_pieces(traits: AlgorithmTraits) -> list[Callable[[], ConnectorV2]]:
+    if traits.data_path is DataPath.WINDOW:
+        return [AddWindowsToTrainBatch]
+    pieces: list[Callable[[], ConnectorV2]] = [
+        partial(AddContextToTrainBatch, next_observations=traits.next_obs)
+    ]
+    return [*pieces, BootstrapVTraceAtFragmentEnds] if traits.vtrace else pieces
+
+
+def _appended(
+    config: AlgorithmConfig, name: str, *makers: Callable[[], ConnectorV2]
+) -> Callable[..., Any]:
+    """Returns a factory with our pieces; the same one if an earlier call appended them."""
+    given = connector_factory(config, name)
+    if isinstance(given, AppendPieces):
+        return given
+    return AppendPieces(given, makers)
+
+
+def _callbacks(
+    config: AlgorithmConfig, module_ids: Collection[str] | None
+) -> list[Callable[..., None]]:
+    given = as_list(config.callbacks_on_algorithm_init)
+    ours = PrepareAlgorithm(None if module_ids is None else frozenset(module_ids))
+    for callback in given:
+        if isinstance(callback, PrepareAlgorithm):
+            ours = ours.joined_with(callback)
+    return [*(c for c in given if not isinstance(c, PrepareAlgorithm)), ours]

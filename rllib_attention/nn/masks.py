@@ -1,0 +1,162 @@
+"""Which query may attend to which key, for rows of tokens and for packed tokens.
+
+In a layer of stride s a query attends to the steps t, t-s, …, t-(W-1)s of its own row. Masks are
+worked out from a few numbers on the host, needed before any kernel starts. Shapes: B batch,
+S tokens in a row, W window, Q queries, K keys.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class AttentionMask:
+    """What one call of attention may see.
+
+    Attributes:
+        bias: What to add to scores, (..., 1, Q, K): 0 where a query may attend to a key, else -inf.
+        distance: Strides from key to query, (Q, K) or (..., 1, Q, K); in [0, W) wherever a query
+            may attend, anything elsewhere.
+    """
+
+    bias: Tensor
+    distance: Tensor
+
+
+def row_mask(valid: Tensor, query: Tensor, key: Tensor, window: int, stride: int) -> AttentionMask:
+    """Sliding-window causal mask for rows of tokens.
+
+    For W=3, keys at steps 0 … 4, queries at steps 1 … 4, all valid (rows are queries, columns are
+    keys), with stride 1 and stride 2:
+
+        1 1 . . .     . 1 . . .
+        1 1 1 . .     1 . 1 . .
+        . 1 1 1 .     . 1 . 1 .
+        . . 1 1 1     1 . 1 . 1
+
+    Args:
+        valid: Which tokens are real, (B, K).
+        query: Time steps of the queries, (Q,), each of which is that of a key.
+        key: Time steps of the keys, (K,).
+        window: Time steps W that a query attends to, its own included.
+        stride: Time steps between them.
+
+    Returns:
+        The mask, `bias` (B, 1, Q, K). A query always attends to itself, so that rows without
+        a valid key stay finite.
+    """
+    steps = query.unsqueeze(1) - key
+    in_window = (steps >= 0) & (steps < window * stride) & (steps % stride == 0)
+    allowed = in_window & (valid[:, None, None, :] | (steps == 0))
+    return AttentionMask(_bias(~allowed), steps.div(stride, rounding_mode="floor"))
+
+
+class BlockedMask:
+    """Cuts the queries among N packed tokens into blocks, each with the keys that it can reach.
+
+    Cost is linear in queries and in the window. For W=3, blocks of 4 queries and two rows, a and
+    b, whose first two tokens are context (in brackets, no queries):
+
+        tokens   (a a) a a a a a (b b) b b b
+        block 0  queries a a a a    keys (a a) a a a a
+        block 1  queries a . . .    keys a a a (b b) b
+        block 2  queries b b b .    keys (b b) b b b -
+
+    A block ends where a further query would need more keys than a block of one row does.
+
+    Args:
+        query: Places of the queries among the tokens, (Q,).
+        before: How many of the tokens before it each query may attend to, (Q,); besides itself.
+        num_tokens: Tokens N.
+        block: Queries in a block at most; W - 1 or a part of it serves best.
+        device: Where the tokens are.
+    """
+
+    def __init__(
+        self,
+        query: np.ndarray,
+        before: np.ndarray,
+        num_tokens: int,
+        block: int,
+        device: torch.device | str = "cpu",
+    ):
+        order = None
+        if (np.diff(query) < 0).any():
+            order = query.argsort()
+            query, before = query[order], before[order]
+        first = query - before
+        begin, size = _cut(query, first, block, block + int(before.max(initial=0)))
+        self.num_blocks, self.block = len(begin), block
+        offset = np.arange(block)
+        # The fill of a block repeats its last query, so that nothing is NaN.
+        chosen = begin[:, None] + np.minimum(offset, size[:, None] - 1)
+        last = query[begin + size - 1]
+        # Kernels are a third faster on multiples of 8.
+        num_keys = -(-(int((last - first[begin]).max(initial=0)) + 1) // 8) * 8
+        keys = first[begin, None] + np.arange(num_keys)
+
+        def send(array: np.ndarray) -> Tensor:
+            return torch.from_numpy(array).to(device)
+
+        self._is_whole = len(query) == num_tokens == chosen.size
+        self._queries = send(query[chosen].ravel())
+        self._keys = send(np.minimum(keys, num_tokens - 1).ravel())
+        # Where each query went, in the order that was given.
+        place = np.flatnonzero(offset < size[:, None])
+        if order is not None:
+            place[order] = place.copy()
+        is_in_order = order is None and len(place) == chosen.size
+        self._place = None if is_in_order else send(place)
+        distance = send(query[chosen]).unsqueeze(2) - send(keys).unsqueeze(1)
+        hidden = (distance < 0) | (distance > send(before[chosen]).unsqueeze(2))
+        self.mask = AttentionMask(_bias(hidden).unsqueeze(1), distance.unsqueeze(1))
+
+    def queries(self, tokens: Tensor) -> Tensor:
+        """Takes the queries in the order of the blocks: (N, ...) → (blocks * block, ...)."""
+        return tokens if self._is_whole else tokens.index_select(0, self._queries)
+
+    def keys(self, tokens: Tensor) -> Tensor:
+        """Takes each block's keys or values: (N, H, E) → (blocks, H, K, E)."""
+        keys = tokens.index_select(0, self._keys)
+        return keys.view(self.num_blocks, -1, *tokens.shape[1:]).transpose(1, 2)
+
+    def split(self, queries: Tensor) -> Tensor:
+        """Splits queries into blocks: (blocks * block, H, E) → (blocks, H, block, E)."""
+        return queries.view(self.num_blocks, self.block, *queries.shape[1:]).transpose(1, 2)
+
+    def merge(self, blocks: Tensor) -> Tensor:
+        """Returns contexts in the order of `query`: (blocks, H, block, E) → (Q, H, E)."""
+        flat = blocks.transpose(1, 2).flatten(0, 1)
+        return flat if self._place is None else flat.index_select(0, self._place)
+
+
+def _cut(
+    query: np.ndarray, first: np.ndarray, max_queries: int, max_keys: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Cuts queries into blocks, each as long as both limits allow.
+
+    Args:
+        query: Places of the queries, (Q,).
+        first: Place of each query's first key, (Q,).
+        max_queries: Most queries in a block.
+        max_keys: Most keys in a block; a query with all its keys fits.
+
+    Returns:
+        Where each block begins among the queries, and how many it has.
+    """
+    # Where the next block would begin if one began here.
+    after = np.minimum(
+        np.arange(len(query)) + max_queries, np.searchsorted(query, first + max_keys)
+    ).tolist()
+    begin = [0]
+    while begin[-1] < len(query):
+        begin.append(after[begin[-1]])
+    bounds = np.array(begin)
+    return bounds[:-1], np.diff(bounds)
+
+
+def _bias(hidden: Tensor) -> Tensor:
+    return torch.zeros(hidden.shape, device=hidden.device).masked_fill_(hidden, float("-inf"))

@@ -1,0 +1,120 @@
+"""Trains attention and RLlib's own models on many tasks, and writes a report.
+
+How to run this script
+----------------------
+`python -m tests.benchmarks.learning --out results/learning --processes 2`
+
+Finished runs are kept: start it again and it goes on. `--tasks`, `--models`, `--seeds` and
+`--budget` choose what is run, `--fields '{"dropout": 0.1}' --label dropout` tries other options of
+attention, `--report-only` reads what is there. Needs `pip install "rllib-attention[examples]"`; the
+labyrinths also need `pip install mazelib cython`.
+
+Results to expect
+-----------------
+One JSON file per run and `report.md` in the output folder. A run of 200,000 steps takes two to
+five minutes on one core; `docs/learning.md` discusses results.
+"""
+
+import argparse
+import json
+import logging
+import multiprocessing
+import os
+import traceback
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+from tests.benchmarks.learning.report import read_runs, render
+from tests.benchmarks.learning.tasks import TASKS
+
+MODELS = ("attention", "lstm", "gtrxl", "mlp")
+
+
+def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line.
+
+    Args:
+        arguments: None for the process's own.
+    """
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.benchmarks.learning",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("results/learning"))
+    parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--budget", type=int, default=200_000, help="env steps of a PPO run")
+    parser.add_argument("--replay-budget", type=int, default=20_000, help="the same, SAC and DQN")
+    parser.add_argument("--fields", type=json.loads, default={}, help="AttentionConfig, as JSON")
+    parser.add_argument("--training", type=json.loads, default={}, help="config.training, as JSON")
+    parser.add_argument("--label", default="", help="what the report calls attention")
+    parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--report-only", action="store_true")
+    return parser.parse_args(arguments)
+
+
+def runs_of(args: argparse.Namespace) -> list[dict]:
+    """Returns the fields of each `Run` that the command line asks for, seed by seed.
+
+    Args:
+        args: The parsed command line.
+    """
+    runs = []
+    for seed in args.seeds:
+        for name in args.tasks:
+            task = TASKS[name]
+            replayed = task.algorithm != "ppo"
+            for model in args.models:
+                if replayed and model in ("lstm", "gtrxl"):
+                    continue  # RLlib has none of these there.
+                own = {"label": args.label, "fields": args.fields} if model == "attention" else {}
+                budget = args.replay_budget if replayed else args.budget
+                common = {"budget": budget, "training": args.training}
+                runs.append({"task": name, "model": model, "seed": seed} | common | own)
+    return runs
+
+
+def run_one(fields: dict, folder: Path) -> None:
+    """Does one run in this process; prints an error instead of raising it.
+
+    Args:
+        fields: Of the `Run`.
+        folder: Where its file goes.
+    """
+    import ray
+
+    from tests.benchmarks.learning.run import Run, execute
+
+    warnings.filterwarnings("ignore")
+    logging.getLogger("ray").setLevel(logging.ERROR)
+    run = Run(**fields)
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", num_cpus=1)
+        last = execute(run, folder)["curve"][-1]
+        print(f"{run.name}: {last['value']:.3f} after {last['steps']:,} steps", flush=True)
+    except Exception:
+        print(f"{run.name} failed:\n{traceback.format_exc()}", flush=True)
+
+
+def main() -> None:
+    """Runs what is missing, then writes the report."""
+    args = parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not args.report_only:
+        os.environ["OMP_NUM_THREADS"] = "1"  # read when a new process imports torch
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        jobs = [(fields, args.out) for fields in runs_of(args)]
+        context = multiprocessing.get_context("spawn")
+        # A process of its own for each run: nothing of the one before is left.
+        with context.Pool(args.processes, maxtasksperchild=1) as pool:
+            pool.starmap(run_one, jobs, chunksize=1)
+    report = render(read_runs(args.out))
+    (args.out / "report.md").write_text(report)
+    print(report)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,45 @@
+"""Typed inputs on their way into `STATE_IN` and back."""
+
+import numpy as np
+import pytest
+import torch
+
+from rllib_attention.encoder.inputs import (
+    ChunkContext,
+    RolloutStep,
+    nested,
+    read_state,
+    unnested,
+)
+
+STATES = [
+    ChunkContext(np.zeros((2, 4, 3)), np.array([4, 1])),
+    ChunkContext(torch.zeros(2, 4, 3), torch.tensor([4, 1]), torch.tensor([3, 2])),
+    ChunkContext(np.zeros((2, 4, 3)), np.array([4, 1]), np.array([3, 2]), np.ones((2, 9, 1))),
+    RolloutStep(np.array([[0, 7], [1, 0]])),
+    RolloutStep(torch.tensor([[0, 7]]), torch.ones(1, 5)),
+]
+
+
+@pytest.mark.parametrize("state", STATES, ids=lambda state: type(state).__name__)
+def test_what_is_written_is_read(state):
+    written = state.to_state()
+    read = read_state(unnested(nested(written)))
+    assert type(read) is type(state)
+    for name, value in vars(state).items():
+        if value is None:
+            assert getattr(read, name) is None
+        else:
+            np.testing.assert_array_equal(np.asarray(getattr(read, name)), np.asarray(value))
+
+
+def test_every_entry_of_a_single_row_has_a_dimension():
+    """RLlib's pieces fail on plain numbers."""
+    row = ChunkContext(torch.zeros(4, 3), torch.tensor(0)).to_state()
+    assert all(value.dim() > 0 for value in row.values())
+
+
+@pytest.mark.parametrize("state", [None, {}, {"h": torch.zeros(1)}])
+def test_what_is_not_ours(state):
+    assert read_state(state) is None
+    assert unnested(state) is state

@@ -1,0 +1,463 @@
+"""AttentionPolicy acts as the Algorithm's own evaluation does, session by session."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import ClassVar
+
+import gymnasium as gym
+import numpy as np
+import pytest
+import torch
+import tree
+from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
+from ray.rllib.algorithms.dqn import DQNConfig
+from ray.rllib.algorithms.ppo import PPOConfig
+from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
+from ray.tune import Checkpoint
+
+from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
+from rllib_attention.encoder.rollout_cache import RolloutCache
+from tests.test_docs import code_blocks
+
+LENGTH = 30
+TOLERANCE = 2e-5  # of float32 actions within bounds of up to 9
+# Context 4: an episode goes on long after the window.
+SMALL = AttentionConfig(dim=8, num_heads=2, num_layers=2, window=3, max_seq_len=10)
+WITH_PAST = AttentionConfig.from_dict(SMALL.to_dict() | {"prev_actions": 2, "prev_rewards": 1})
+VECTOR = Box(-1.0, 1.0, (3,), np.float32)
+
+
+class Noise(gym.Env):
+    """Random observations and rewards; it writes down what it shows and is told."""
+
+    played: ClassVar[list] = []  # of each step since the last reset: [observation, action, reward]
+
+    def __init__(self, config):
+        self.observation_space, self.action_space = config["spaces"]
+        self.observation_space.seed(0)
+        self._rng = np.random.default_rng(0)
+
+    def reset(self, *, seed=None, options=None):
+        type(self).played = []
+        return self._show(), {}
+
+    def step(self, action):
+        reward = float(self._rng.normal())
+        self.played[-1][1:] = [tree.map_structure(np.copy, action), reward]
+        return self._show(), reward, len(self.played) > LENGTH, False, {}
+
+    def _show(self):
+        obs = self.observation_space.sample()
+        self.played.append([obs, None, None])
+        return obs
+
+
+def config_of(config, observations, actions, attention=WITH_PAST):
+    config = config.environment(Noise, env_config={"spaces": (observations, actions)})
+    config = config.env_runners(num_env_runners=0).debugging(seed=0)
+    if not isinstance(config, PPOConfig):
+        config.training(num_steps_sampled_before_learning_starts=1000)
+    return use_attention(config, attention)
+
+
+def with_pieces(config, *pieces):
+    return config.env_runners(env_to_module_connector=lambda *args: [piece() for piece in pieces])
+
+
+def played_by(algo):
+    """Plays an episode without exploration and returns (observation, action, reward) steps."""
+    for piece in algo.env_runner._env_to_module[MeanStdFilter]:
+        piece._update_stats = False
+    algo.env_runner.sample(num_episodes=1, explore=False)
+    return [step for step in Noise.played if step[2] is not None]
+
+
+def replayed(policy, steps, *, start=0, told=0):
+    """Returns the policy's actions in an episode; it acts from step `start` on.
+
+    Up to step `told` it is told which actions were taken.
+    """
+    policy.reset(history=steps[:start])
+    actions = []
+    for step in range(start, len(steps)):
+        past = {}
+        if step > start:
+            past["prev_reward"] = steps[step - 1][2]
+            if step <= told:
+                past["prev_action"] = steps[step - 1][1]
+        actions.append(policy.act(steps[step][0], **past))
+    return actions
+
+
+def assert_same(actions, expected):
+    for ours, theirs in zip(actions, expected, strict=True):
+        tree.map_structure(
+            lambda a, b: np.testing.assert_allclose(a, b, atol=TOLERANCE), ours, theirs
+        )
+
+
+def differ(actions, expected):
+    try:
+        assert_same(actions, expected)
+    except AssertionError:
+        return True
+    return False
+
+
+NESTED = Dict({"a": Discrete(3), "b": Box(-2.0, 3.0, (2,), np.float32)})
+CASES = {
+    "discrete": lambda: config_of(PPOConfig(), VECTOR, Discrete(5)),
+    "multi-discrete": lambda: config_of(PPOConfig(), VECTOR, MultiDiscrete([3, 4])),
+    "box": lambda: config_of(PPOConfig(), VECTOR, Box(-2.0, 5.0, (2,), np.float32)),
+    "dict-actions": lambda: config_of(PPOConfig(), VECTOR, NESTED),
+    "tuple-actions": lambda: config_of(PPOConfig(), VECTOR, Tuple([Discrete(3), Discrete(2)])),
+    "image": lambda: config_of(PPOConfig(), Box(0, 255, (42, 42, 3), np.uint8), Discrete(4), SMALL),
+    "flattened": lambda: config_of(
+        with_pieces(PPOConfig(), FlattenObservations),
+        Dict({"x": Discrete(4), "y": VECTOR}),
+        Box(-1.0, 1.0, (1,), np.float32),
+    ),
+    "filtered": lambda: config_of(
+        with_pieces(PPOConfig(), MeanStdFilter), VECTOR, Box(-1.0, 1.0, (1,), np.float32)
+    ),
+    "sac": lambda: config_of(SACConfig(), VECTOR, Box(-2.0, 5.0, (2,), np.float32)),
+    "dqn": lambda: config_of(DQNConfig(), VECTOR, Discrete(5)),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_it_acts_as_the_algorithm_does(name, stop):
+    algo = stop(CASES[name]().build_algo())
+    algo.env_runner.sample(num_timesteps=20)  # filters have seen something
+    policy = AttentionPolicy(algo)
+    steps = played_by(algo)
+    assert len(steps) == LENGTH
+    actions = [action for _, action, _ in steps]
+    assert differ(actions[1:], actions[:-1])
+    assert_same(replayed(policy, steps), actions)
+    # Again: nothing in it has changed.
+    assert_same(replayed(policy, steps), actions)
+    # Actions that were clipped for the environment are others when they come from there.
+    told = replayed(policy, steps, told=20)
+    assert_same(replayed(policy, steps, start=20), told[20:])
+    if isinstance(policy.action_space, Discrete | MultiDiscrete | Tuple):
+        assert_same(told, actions)
+
+
+# Sessions
+
+
+def random_policy(attention=WITH_PAST, observations=VECTOR, actions=None):
+    torch.manual_seed(0)
+    actions = Box(-9.0, 9.0, (2,), np.float32) if actions is None else actions
+    policy = AttentionPolicy.from_spaces(attention, observations, actions)
+    with torch.no_grad():  # large, so that the past matters
+        for weight in policy.module.parameters():
+            weight += 0.1 * torch.randn_like(weight)
+        for weight in policy.module.pi.parameters():  # no action is clipped
+            weight *= 0.3
+    return policy
+
+
+def random_steps(number, seed, policy):
+    rng = np.random.default_rng(seed)
+    policy.action_space.seed(seed)
+    obs = rng.uniform(-1.0, 1.0, (number, 3)).astype(np.float32)
+    rewards = rng.normal(size=number)
+    return [(o, policy.action_space.sample(), r) for o, r in zip(obs, rewards, strict=True)]
+
+
+def test_sessions_with_clocks_of_their_own_equal_separate_runs():
+    policy = random_policy()
+    played = {name: random_steps(25, seed, policy) for seed, name in enumerate("abcde")}
+    alone = {name: replayed(policy, steps) for name, steps in played.items()}
+    assert differ(alone["a"], alone["b"])
+    policy.close()
+    clocks, found = dict.fromkeys(played, 0), {name: [] for name in played}
+    rng = np.random.default_rng(0)
+    while running := [name for name, clock in clocks.items() if clock < 25]:
+        chosen = [name for name in running if rng.random() < 0.4]
+        obs = {name: played[name][clocks[name]][0] for name in chosen}
+        rewards = {n: played[n][clocks[n] - 1][2] for n in chosen if clocks[n]}
+        for name, action in policy.act(obs, prev_reward=rewards).items():
+            found[name].append(action)
+            clocks[name] += 1
+    for name in played:
+        assert_same(found[name], alone[name])
+    assert set(policy.sessions) == set(played)
+
+
+def test_the_past_matters_and_a_reset_forgets_it():
+    policy = random_policy()
+    steps = random_steps(10, 0, policy)
+    fresh = []
+    for obs, _, _ in steps:
+        policy.reset()
+        fresh.append(policy.act(obs))
+    assert differ(fresh[1:], replayed(policy, steps)[1:])
+    assert_same(fresh[:1], replayed(policy, steps)[:1])
+
+
+def test_memory_is_bounded_over_time_and_over_sessions():
+    policy = random_policy(SMALL)
+    weights = [weight.clone() for weight in policy.module.parameters()]
+    for number in range(300):
+        policy.act({number: VECTOR.sample(), "long": VECTOR.sample()})
+        policy.close(number)
+    assert policy.sessions == ("long",)
+    episode = policy._sessions["long"].episode
+    assert episode.t == 299
+    assert len(episode.observations.data) <= 64 + policy._parts.lookback + 1
+    assert len(episode.actions.data) == len(episode.rewards.data) <= 64 + policy._parts.lookback
+    [memory] = [found.memory for found in policy._memory._connected.values()]
+    assert memory.slots.num_slots <= 4
+    for before, after in zip(weights, policy.module.parameters(), strict=True):
+        assert torch.equal(before, after)
+
+
+def test_it_acts_from_cached_keys_and_values(monkeypatch):
+    policy = random_policy()
+    steps = random_steps(10, 0, policy)
+    rebuilt = []
+    rebuild = RolloutCache._rebuild
+    monkeypatch.setattr(RolloutCache, "_rebuild", lambda *args: rebuilt.append(1) or rebuild(*args))
+    replayed(policy, steps)
+    assert not rebuilt
+    policy.act(dict.fromkeys("ab", steps[0][0]))
+    for _, name in zip(range(10), "abbbaabaaa", strict=True):
+        policy.act({name: steps[1][0]}, prev_reward={name: 0.0})
+    assert not rebuilt
+    replayed(policy, steps, start=5)
+    assert rebuilt
+
+
+def test_what_was_done_instead_counts():
+    policy = random_policy()
+    steps = random_steps(12, 0, policy)
+    own, told = replayed(policy, steps), replayed(policy, steps, told=5)
+    assert_same(own[:1], told[:1])
+    assert differ(own[1:7], told[1:7])
+    taught = [(obs, action, reward) for (obs, _, reward), action in zip(steps, own, strict=True)]
+    assert np.abs(own).max() < 9.0
+    # Inside the bounds, the policy's own actions come back from the environment unchanged.
+    assert_same(replayed(policy, taught, told=12), own)
+
+
+# Values, probabilities, exploration
+
+
+def test_values_and_probabilities_are_those_of_the_module():
+    policy = random_policy(SMALL, actions=Discrete(4))
+    obs = {name: VECTOR.sample() for name in "ab"}
+    for _ in range(3):
+        actions = policy.act(obs)
+    probs, values = policy.action_probs(), policy.values()
+    assert set(probs) == set(values) == {"a", "b"}
+    for name, action in actions.items():
+        assert probs[name].shape == (4,)
+        assert probs[name].sum() == pytest.approx(1.0, abs=1e-6)
+        assert probs[name].argmax() == action
+    assert policy.values() == pytest.approx(values)
+    policy.reset(history=[(obs["a"], 0, 0.0)] * 2)
+    policy.act(obs["a"])
+    assert policy.values() == pytest.approx(values["a"], abs=1e-5)
+    np.testing.assert_allclose(policy.action_probs(), probs["a"], atol=1e-6)
+
+
+def test_probabilities_of_several_choices():
+    policy = random_policy(SMALL, actions=MultiDiscrete([2, 3]))
+    action = policy.act(VECTOR.sample())
+    assert [part.argmax() for part in policy.action_probs()] == list(action)
+
+
+def test_exploring_samples_repeatably_and_leaves_torch_alone():
+    policy = random_policy(SMALL, actions=Discrete(6))
+    obs = {number: np.zeros(3, np.float32) for number in range(500)}
+    torch.manual_seed(0)
+    expected = torch.rand(1)
+    torch.manual_seed(0)
+    policy.seed(1)
+    first = policy.act(obs, explore=True)
+    assert torch.equal(torch.rand(1), expected)
+    shares = np.bincount(list(first.values()), minlength=6) / 500
+    np.testing.assert_allclose(shares, policy.action_probs()[0], atol=0.1)
+    for number in obs:
+        policy.reset(number)
+    again = policy.act(obs, explore=True)
+    assert again != first
+    for number in obs:
+        policy.reset(number)
+    policy.seed(1)
+    assert policy.act(obs, explore=True) == first
+
+
+# Checkpoints
+
+
+RESTORE = """
+import sys, numpy as np, ray
+from rllib_attention import AttentionPolicy
+policy = AttentionPolicy.from_checkpoint(sys.argv[1])
+data = np.load(sys.argv[2])
+actions = [policy.act(obs) for obs in data["obs"]]
+np.testing.assert_allclose(actions, data["actions"], atol=2e-6)
+assert not ray.is_initialized()
+"""
+
+
+def test_a_checkpoint_acts_in_a_process_without_ray_running(stop, tmp_path):
+    actions = Box(-1.0, 1.0, (1,), np.float32)
+    algo = stop(
+        config_of(with_pieces(PPOConfig(), MeanStdFilter), VECTOR, actions, SMALL).build_algo()
+    )
+    algo.env_runner.sample(num_timesteps=20)
+    algo.save_to_path(tmp_path / "checkpoint")
+    steps = played_by(algo)
+    np.savez(tmp_path / "steps.npz", obs=[s[0] for s in steps], actions=[s[1] for s in steps])
+    command = [sys.executable, "-c", RESTORE, tmp_path / "checkpoint", tmp_path / "steps.npz"]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+class TwoAgents(MultiAgentEnv):
+    """Two agents with spaces of their own, which see and do what `Noise` writes down."""
+
+    def __init__(self, config):
+        super().__init__()
+        actions = Box(-2.0, 3.0, (1,), np.float32)
+        self._envs = {"a": Noise({"spaces": (VECTOR, Discrete(3))})}
+        self._envs["b"] = BoxNoise({"spaces": (Box(-5.0, 5.0, (2,), np.float32), actions)})
+        self.agents = self.possible_agents = list(self._envs)
+        self.observation_spaces = {k: env.observation_space for k, env in self._envs.items()}
+        self.action_spaces = {k: env.action_space for k, env in self._envs.items()}
+
+    def reset(self, *, seed=None, options=None):
+        return {k: env.reset()[0] for k, env in self._envs.items()}, {}
+
+    def step(self, action_dict):
+        results = {k: self._envs[k].step(action) for k, action in action_dict.items()}
+        obs, rewards = ({k: r[i] for k, r in results.items()} for i in (0, 1))
+        return obs, rewards, {"__all__": results["a"][2]}, {"__all__": False}, {}
+
+
+class BoxNoise(Noise):
+    """Another one, with a list of its own."""
+
+    played: ClassVar[list] = []
+
+
+def test_one_module_of_several(stop, tmp_path):
+    config = PPOConfig().environment(TwoAgents).debugging(seed=0)
+    config.env_runners(
+        num_env_runners=0,
+        env_to_module_connector=lambda *args: MeanStdFilter(multi_agent=True),
+    )
+    config.multi_agent(
+        policies={"p", "q"},
+        policy_mapping_fn=lambda agent, *args, **kwargs: "q" if agent == "b" else "p",
+    )
+    algo = stop(use_attention(config, WITH_PAST).build_algo())
+    algo.env_runner.sample(num_timesteps=20)
+    path = algo.save_to_path(tmp_path)
+    with says("`module_id` must name a module with attention, one of ['p', 'q'], but it is miss"):
+        AttentionPolicy.from_checkpoint(path)
+    with says("`agent_id` must name an agent of the environment, one of ['a', 'b']: got 'c'."):
+        AttentionPolicy.from_checkpoint(path, "q", agent_id="c")
+    played_by(algo)
+    for module_id, env in (("p", Noise), ("q", BoxNoise)):
+        policy = AttentionPolicy.from_checkpoint(path, module_id)
+        steps = [step for step in env.played if step[2] is not None]
+        assert_same(replayed(policy, steps), [action for _, action, _ in steps])
+        assert_same(replayed(policy, steps, start=9), replayed(policy, steps, told=9)[9:])
+        obs = dict.fromkeys("xy", steps[0][0])
+        assert set(policy.act(obs)) == set(policy.values()) == {"x", "y"}
+
+
+def test_a_module_alone_acts_as_in_its_policy(tmp_path):
+    policy = random_policy(SMALL)
+    policy.module.save_to_path(tmp_path)
+    steps = random_steps(10, 0, policy)
+    restored = AttentionPolicy.from_checkpoint(tmp_path)
+    assert_same(replayed(restored, steps), replayed(policy, steps))
+    tuned = AttentionPolicy.from_checkpoint(Checkpoint(str(tmp_path)))
+    assert_same(replayed(tuned, steps), replayed(policy, steps))
+
+
+def test_the_page_on_acting_runs_as_printed():
+    page = Path(__file__).parents[1] / "docs" / "acting.md"
+    blocks = [block.code for block in code_blocks(page.read_text())]
+    assert len(blocks) == 5
+    exec(compile("\n".join(blocks), str(page), "exec"), {})
+
+
+# Errors
+
+
+def says(message):
+    return pytest.raises(ValueError, match=f"^{re.escape(message)}")
+
+
+def test_wrong_checkpoints(tmp_path):
+    for path, found in ((tmp_path, "none"), (tmp_path / "missing", "no such folder")):
+        with says(
+            "AttentionPolicy expects a checkpoint of an Algorithm or an RLModule of RLlib's new "
+            f"API stack at {str(path)!r}, found {found}. Fix: "
+        ):
+            AttentionPolicy.from_checkpoint(path)
+    (tmp_path / "policies").mkdir()
+    with pytest.raises(ValueError, match="found one of RLlib's old API stack"):
+        AttentionPolicy.from_checkpoint(tmp_path)
+    random_policy(SMALL).module.save_to_path(tmp_path / "module")
+    with says(
+        "`module_id` must name a module with attention, one of ['default_policy'], but it is 'x'."
+    ):
+        AttentionPolicy.from_checkpoint(tmp_path / "module", "x")
+    with pytest.raises(TypeError, match="expects an Algorithm, got str"):
+        AttentionPolicy("path")
+    with pytest.raises(TypeError, match="expects a path or a Tune checkpoint, got int"):
+        AttentionPolicy.from_checkpoint(1)
+
+
+def test_an_algorithm_of_the_old_stack(stop):
+    config = config_of(PPOConfig().api_stack(False, False), VECTOR, Discrete(2), SMALL)
+    with says("AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old"):
+        AttentionPolicy(stop(config.build_algo()))
+
+
+def test_a_module_without_attention(stop):
+    config = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
+    with says("AttentionPolicy expects a module with an attention encoder, but none of"):
+        AttentionPolicy(stop(config.build_algo()))
+
+
+def test_misuse_is_found_before_any_session_moves():
+    policy = random_policy()
+    obs = VECTOR.sample()
+    with says(
+        f"`act` expects an observation of {VECTOR}, got str of shapes [()] in session None. Fix: "
+    ):
+        policy.act("obs")
+    with pytest.raises(ValueError, match=r"of shapes \[\(1, 3\)\] in session 'b'"):
+        policy.act({"a": obs, "b": obs[None]})
+    assert policy.sessions == ()
+    with says("Session None has no step before, so no `prev_action` or `prev_reward`."):
+        policy.act(obs, prev_reward=1.0)
+    with says("There is no decision to look at."):
+        policy.values()
+    policy.act({"a": obs})
+    with says("The module reads previous rewards, but that of session 'a' is missing."):
+        policy.act({"a": obs})
+    with says("`prev_reward` expects {session: ...} with sessions of this call, ['a'], got 0.0."):
+        policy.act({"a": obs}, prev_reward=0.0)
+    with says("`prev_action` expects {session: ...} with sessions of this call, ['a'], got ['b']."):
+        policy.act({"a": obs}, prev_action={"b": 0})
+    assert policy._sessions["a"].episode.t == 0
+    with says("`action_probs` expects Discrete or MultiDiscrete actions"):
+        policy.action_probs()
+    policy.close("a")
+    with says("`close` expects an open session, got 'a'; 0 are open."):
+        policy.close("a")
