@@ -25,7 +25,7 @@ CLOSING_LINE = r"return=\S+  env_steps=\d+  seconds=[\d.]+  bar=\S+ (not )?reach
 # Options that shorten what a script does beside its iterations.
 SHORT = {
     "bc_from_memory_policy.py": ["--episodes=20"],
-    "iql_from_memory_policy.py": ["--episodes=5", "--expert=expert/checkpoint"],
+    "iql_from_memory_policy.py": ["--episodes=50", "--expert=expert/checkpoint"],
     "tune_sweep.py": ["--num-samples=1"],
 }
 
@@ -76,12 +76,13 @@ def test_what_scripts_share_is_small() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name])
 def test_one_iteration(name: str, run_script: RunScript, tmp_path: Path) -> None:
     if name == "iql_from_memory_policy.py":
         run_script(EXAMPLES / "sac_masked_pendulum.py", "--stop-iters=1", "--results-dir=expert")
-    done = run_script(EXAMPLES / name, "--stop-iters=1", "--results-dir=out", *SHORT.get(name, []))
+    options = ["--stop-iters=1", "--results-dir=out", *SHORT.get(name, [])]
+    done = run_script(EXAMPLES / name, *options, timeout=600)
     assert done.returncode == 0, done.stderr
     assert re.fullmatch(CLOSING_LINE, done.stdout.splitlines()[-1])
     expected = {"trials.png"} if name == "tune_sweep.py" else {"checkpoint", "learning_curve.png"}
@@ -91,6 +92,7 @@ def test_one_iteration(name: str, run_script: RunScript, tmp_path: Path) -> None
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(600)
 def test_end_to_end(run_script: RunScript, tmp_path: Path) -> None:
     script = EXAMPLES / "ppo_t_maze.py"
     options = ["--stop-iters=2", "--num-env-runners=2"]
