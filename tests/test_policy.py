@@ -16,6 +16,7 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
+from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune import Checkpoint
 
@@ -100,6 +101,16 @@ def assert_same(actions, expected):
         )
 
 
+def take_sides(algo):
+    """Gives a fresh policy, which is close to uniform, outputs that depend on what it sees."""
+    modules = (algo.learner_group._learner.module[DEFAULT_MODULE_ID], algo.env_runner.module)
+    with torch.no_grad():
+        for module in modules:
+            for name, weight in module.unwrapped().named_parameters():
+                noise = torch.Generator().manual_seed(sum(map(ord, name)))  # the same in both
+                weight.add_(0.5 * torch.randn(weight.shape, generator=noise))
+
+
 def differ(actions, expected):
     try:
         assert_same(actions, expected)
@@ -132,6 +143,7 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_it_acts_as_the_algorithm_does(name, stop):
     algo = stop(CASES[name]().build_algo())
+    take_sides(algo)
     algo.env_runner.sample(num_timesteps=20)  # filters have seen something
     policy = AttentionPolicy(algo)
     steps = played_by(algo)
@@ -389,7 +401,9 @@ def test_a_module_alone_acts_as_in_its_policy(tmp_path):
 
 def test_the_page_on_acting_runs_as_printed():
     page = Path(__file__).parents[1] / "docs" / "acting.md"
-    blocks = [block.code for block in code_blocks(page.read_text())]
+    # Later blocks go on where earlier ones end, so that on their own they are not run.
+    text = page.read_text().replace("<!-- no-test -->\n", "")
+    blocks = [block.code for block in code_blocks(text)]
     assert len(blocks) == 5
     exec(compile("\n".join(blocks), str(page), "exec"), {})
 

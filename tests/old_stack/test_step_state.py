@@ -36,7 +36,7 @@ def test_a_state_has_the_rows_that_the_oldest_features_reach_back_to(options, nu
     assert steps(**options).num_rows == num_rows
 
 
-@pytest.mark.parametrize(("space", "size"), [(VECTOR, 3 + 3 + 1), (IMAGE, 72 + 4 * 3 + 1)])
+@pytest.mark.parametrize(("space", "size"), [(VECTOR, 3 + 3 + 1), (IMAGE, 72 + 4 * (3 + 1))])
 def test_the_initial_state_is_empty_and_of_its_space(space, size):
     built = steps(space, window=4, prev_actions=1, prev_rewards=1)
     state = built.initial()

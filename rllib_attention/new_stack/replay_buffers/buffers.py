@@ -31,6 +31,7 @@ class HistoryEpisodeReplayBuffer(RunsMixin, EpisodeReplayBuffer):
     """`EpisodeReplayBuffer` whose samples are runs with their past.
 
     Example:
+        >>> import numpy as np
         >>> from ray.rllib.env.single_agent_episode import SingleAgentEpisode
         >>> from rllib_attention.new_stack.replay_buffers import HistoryEpisodeReplayBuffer
         >>> buffer = HistoryEpisodeReplayBuffer(capacity=100, history_len=2, run_len=4)
@@ -39,7 +40,7 @@ class HistoryEpisodeReplayBuffer(RunsMixin, EpisodeReplayBuffer):
         ...     len_lookback_buffer=0, terminated=True,
         ... ))
         >>> [sampled] = buffer.sample(num_items=8, sample_episodes=True)
-        >>> len(sampled), sorted(sampled.get_actions())
+        >>> len(sampled), np.sort(sampled.get_actions()).tolist()
         (8, [0, 0, 1, 1, 2, 2, 3, 3])
     """
 
