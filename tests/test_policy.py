@@ -143,7 +143,8 @@ CASES = {
 @pytest.mark.parametrize("name", CASES)
 def test_it_acts_as_the_algorithm_does(name, stop):
     algo = stop(CASES[name]().build_algo())
-    take_sides(algo)
+    if name != "dqn":  # whose fresh values differ from state to state already
+        take_sides(algo)
     algo.env_runner.sample(num_timesteps=20)  # filters have seen something
     policy = AttentionPolicy(algo)
     steps = played_by(algo)
