@@ -268,7 +268,7 @@ class AttentionEncoder(TorchModel, Encoder):
         if layout.tokens is not None:
             obs, prev = obs[layout.tokens], prev[layout.tokens]
         out = self.transformer(self.embedding(obs, prev), layout.packed, dropout=dropout)
-        return out if layout.outputs is None else out[layout.outputs]
+        return out if layout.outputs is None else out.index_select(0, layout.outputs)
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:
