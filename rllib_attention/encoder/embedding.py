@@ -1,5 +1,6 @@
 """From the inputs of a step to its token: tokenizer, previous actions and rewards, input layer."""
 
+import functools
 import math
 
 import torch
@@ -9,6 +10,8 @@ from ray.rllib.core.models.configs import ModelConfig
 from torch import Tensor, nn
 
 from rllib_attention.encoder.prev_inputs import PrevInputs
+
+_RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
 
 
 class Embedding(nn.Module):
@@ -35,6 +38,11 @@ class Embedding(nn.Module):
         token_dim = tokenizer_config.output_dims[0]
         self.input = nn.Linear(token_dim + prev_inputs.encoded_size, dim)
         self.name = "the RLModule"
+
+    @functools.cached_property
+    def is_random(self) -> bool:
+        """Whether a tokenizer of the user's own drops out."""
+        return any(isinstance(part, _RANDOM) for part in self.tokenizer.modules())
 
     def forward(self, obs: Tensor, prev: Tensor | None) -> Tensor:
         """Maps steps to tokens.

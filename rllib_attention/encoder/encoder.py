@@ -17,10 +17,11 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT, Encoder
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.base import TorchModel
-from torch import Tensor, nn
+from torch import Tensor
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.chunk_checks import check_chunks, rows_by_hand
+from rllib_attention.encoder.chunk_layouts import chunk_layout
 from rllib_attention.encoder.embedding import Embedding
 from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
 from rllib_attention.encoder.known_outputs import KnownOutputs
@@ -29,9 +30,8 @@ from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import RolloutCache
 from rllib_attention.encoder.weights import Weights
-from rllib_attention.nn import PackedLayout, Transformer
+from rllib_attention.nn import Transformer
 
-_RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
 _OF_THIS_ENCODER = ("_weights", "_known_outputs")
 
 
@@ -152,11 +152,6 @@ class AttentionEncoder(TorchModel, Encoder):
     def _known_outputs(self) -> KnownOutputs:
         return KnownOutputs(self._weights)
 
-    @functools.cached_property
-    def _is_random(self) -> bool:
-        """Whether a tokenizer of the user's own drops out."""
-        return any(isinstance(part, _RANDOM) for part in self.embedding.modules())
-
     def get_initial_state(self) -> dict[str, Tensor]:
         """Returns an empty context for one row, or nothing for a `windowed` encoder."""
         if self.config.windowed:
@@ -213,23 +208,15 @@ class AttentionEncoder(TorchModel, Encoder):
         """Chunks (B, T, *obs) with their context → (B, T, D)."""
         obs = inputs[Columns.OBS]
         check_chunks(obs, state, self._obs_shape, self.config.attention, self.prev_inputs)
-        num_steps, context = obs.shape[1], state.context.shape[1]
-        if state.chunk_length is None:
-            prev = rows_by_hand(inputs, state, self.prev_inputs)
-            within = np.full(len(obs), num_steps)
-        else:
-            prev, within = state.prev, state.chunk_length.cpu().numpy()
+        by_hand = state.chunk_length is None
+        prev = rows_by_hand(inputs, state, self.prev_inputs) if by_hand else state.prev
         rows = torch.cat((state.context.to(obs.dtype), obs), dim=1)
-        # Valid steps of the context, which is right-aligned, and of the chunk.
-        before = state.context_length.cpu().numpy()
-        layout = PackedLayout(
-            context - before, context + within, context + num_steps, num_steps, obs.device
-        )
+        layout = chunk_layout(obs, state)
         carried = None if prev is None else layout.pack(self.prev_inputs.stack(prev))
         tokens = self.embedding(layout.pack(rows), carried)
         out = self.transformer(tokens, layout, dropout=self._takes_dropout())
         result: dict[str, Any] = {ENCODER_OUT: layout.unpack(out)}
-        if state.chunk_length is None:
+        if by_hand:
             result[Columns.STATE_OUT] = self._next_state(rows, prev, state)
         return result
 
@@ -249,7 +236,7 @@ class AttentionEncoder(TorchModel, Encoder):
         dropout = self._may_drop() and not layout.is_next
 
         encode = functools.partial(self._encode_windows, obs, prev, tags, layout, dropout)
-        is_random = self._is_random or (dropout and self.transformer.dropout > 0)
+        is_random = self.embedding.is_random or (dropout and self.transformer.dropout > 0)
         return encode() if is_random else self._known_outputs.of(packed, encode)
 
     def _encode_windows(
