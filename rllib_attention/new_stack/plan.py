@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -28,6 +29,7 @@ from rllib_attention.new_stack.connectors import (
     BootstrapVTraceAtFragmentEnds,
 )
 from rllib_attention.new_stack.connectors.factories import AppendPieces, as_list
+from rllib_attention.new_stack.learner import attention_learner
 from rllib_attention.new_stack.module_specs import (
     MAX_SEQ_LEN,
     known_modules,
@@ -51,6 +53,7 @@ class AttentionPlan:
         model_config: That of all modules.
         env_to_module_connector: Factory of the user's pieces, then ours.
         learner_connector: Factory of the user's pieces, then ours.
+        learner_class: The algorithm's, or the user's, with quicker steps; None where there is none.
         on_algorithm_init: The user's callbacks, then ours.
         episode_lookback_horizon: Steps of the past that travel with a fragment.
         offline: How recorded episodes are sampled; None for algorithms that read none.
@@ -62,6 +65,7 @@ class AttentionPlan:
     model_config: dict[str, Any] | DefaultModelConfig
     env_to_module_connector: Callable[..., Any]
     learner_connector: Callable[..., Any]
+    learner_class: type[Learner] | None
     on_algorithm_init: list[Callable[..., None]]
     episode_lookback_horizon: int
     offline: OfflineSampling | None
@@ -77,7 +81,7 @@ class AttentionPlan:
             env_to_module_connector=self.env_to_module_connector,
             episode_lookback_horizon=self.episode_lookback_horizon,
         )
-        config.learners(learner_connector=self.learner_connector)
+        config.learners(learner_connector=self.learner_connector, learner_class=self.learner_class)
         config.callbacks(on_algorithm_init=self.on_algorithm_init)
         if self.offline is not None:
             self.offline.apply(config)
@@ -112,6 +116,7 @@ def make_plan(
         model_config=as_dict(given) | options if shared else given,
         env_to_module_connector=_appended(config, "env_to_module_connector", AddRolloutContext),
         learner_connector=_appended(config, "learner_connector", *_train_pieces(traits)),
+        learner_class=_learner_class(config),
         on_algorithm_init=_callbacks(config, module_ids),
         episode_lookback_horizon=_lookback_horizon(config, traits, history_len),
         offline=_offline(config, space, traits) if trains_offline(config) else None,
@@ -163,6 +168,13 @@ def _appended(
     if isinstance(given, AppendPieces):
         return given
     return AppendPieces(given, makers)
+
+
+def _learner_class(config: AlgorithmConfig) -> type[Learner] | None:
+    try:
+        return attention_learner(config.learner_class)
+    except NotImplementedError:  # in algorithms that leave the learner to the user
+        return None
 
 
 def _callbacks(
