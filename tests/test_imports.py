@@ -23,7 +23,7 @@ FLOORS = [
     {"search_space", "nn"},
     {"encoder"},
     {"new_stack", "old_stack"},
-    {"inspection"},
+    {"inspection", "export"},
     {"dispatch"},
     {"policy"},
     {"__init__"},

@@ -4,6 +4,7 @@ Shapes: B batch, C context, D embed dim.
 """
 
 import itertools
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -16,6 +17,14 @@ from rllib_attention.encoder.rollout_history import RolloutHistory
 from rllib_attention.nn import KVCache, Stepper, Transformer
 
 _unversioned = itertools.count(start=-1, step=-1)
+
+
+class StepCache(Protocol):
+    """What computes an encoder's rollout steps."""
+
+    def forward(self, obs: Tensor, step: RolloutStep) -> Tensor:
+        """Computes the current step, (B, *obs) → (B, D)."""
+        ...
 
 
 class RolloutCache:
