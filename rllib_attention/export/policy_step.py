@@ -21,7 +21,7 @@ from rllib_attention.new_stack.policy_parts import PolicyParts
 from rllib_attention.nn import ContextStep
 
 # Names in the context: steps so far, rows of earlier actions and rewards, keys and values.
-_STEPS, _PREV, _LAYER = "steps", "prev", "layer_{}"
+_STEPS, _ROWS, _LAYER = "steps", "prev", "layer_{}"
 NEXT = "next_{}"
 """How what belongs into the context of the next step is called."""
 
@@ -118,9 +118,9 @@ class PolicyStep(nn.Module):
     def _next_context(self, steps: Tensor, rows: Tensor | None) -> dict[str, Tensor]:
         cap = max(self._step.past_steps, self._prev_inputs.depth)
         context = {_STEPS: (steps + 1).clamp(max=cap)}
-        if _PREV in self.context:
+        if _ROWS in self.context:
             assert rows is not None
-            context[_PREV] = rows[:, 1:]
+            context[_ROWS] = rows[:, 1:]
         context |= dict(zip(self._layers(), self._step.after, strict=True))
         return {NEXT.format(name): tensor for name, tensor in context.items()}
 
@@ -132,7 +132,7 @@ class PolicyStep(nn.Module):
         actions = self._prev_actions.nested(inputs) if prev.num_actions else None
         batch_size = inputs[_STEPS].shape[0]  # `len` would make it a constant
         newest = prev.tensor_rows(actions, inputs.get(PREV_REWARDS), (batch_size,))[:, None]
-        return torch.cat((inputs[_PREV], newest), 1) if _PREV in self.context else newest
+        return torch.cat((inputs[_ROWS], newest), 1) if _ROWS in self.context else newest
 
     def _stacked(self, rows: Tensor | None, steps: Tensor) -> Tensor | None:
         """Stacks the rows, (B, size), with that of the start before an episode's first action."""
@@ -150,7 +150,7 @@ class PolicyStep(nn.Module):
         prev = self._prev_inputs
         context: dict[str, tuple[tuple[int, ...], torch.dtype]] = {_STEPS: ((), torch.int64)}
         if prev.depth > 1:
-            context[_PREV] = ((prev.depth - 1, prev.row_size), torch.float32)
+            context[_ROWS] = ((prev.depth - 1, prev.row_size), torch.float32)
         shapes = zip(self._layers(), self._step.past_shapes, strict=True)
         return context | {name: (shape, torch.float32) for name, shape in shapes}
 
