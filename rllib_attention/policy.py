@@ -5,7 +5,6 @@ Shapes: N sessions, A choices of an action.
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -22,11 +21,13 @@ from ray.train import Checkpoint
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.dispatch import use_attention
+from rllib_attention.export import PolicyStep, export_step, write_onnx
 from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.decision import Decision
 from rllib_attention.new_stack.policy_parts import (
     PolicyParts,
-    check_new_stack,
+    algorithm_parts,
+    copy_parts,
     load_parts,
     module_parts,
 )
@@ -85,9 +86,7 @@ class AttentionPolicy:
         agent_id: Hashable | None = None,
     ):
         if isinstance(source, Algorithm):
-            check_new_stack(source.config)
-            with tempfile.TemporaryDirectory() as path:
-                source = load_parts(source.save_to_path(path), module_id, agent_id)
+            source = algorithm_parts(source, module_id, agent_id)
         if not isinstance(source, PolicyParts):
             raise TypeError(
                 f"`AttentionPolicy` expects an Algorithm, got {type(source).__name__}. Fix: "
@@ -153,6 +152,10 @@ class AttentionPolicy:
             spaces={INPUT_ENV_SINGLE_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
         )
         return cls(module_parts(spec.build(), None))
+
+    def copied_parts(self) -> PolicyParts:
+        """Returns what the policy is made of, with a module and connectors of its own."""
+        return copy_parts(self._parts)
 
     @property
     def sessions(self) -> tuple[Hashable, ...]:
@@ -267,6 +270,34 @@ class AttentionPolicy:
                 distribution, or there is no decision yet.
         """
         return self._decided().action_probs(self.module.action_space)
+
+    def export(self) -> torch.export.ExportedProgram:
+        """Returns one step of the policy as a function of tensors, for `torch.export`.
+
+        It takes a dict of tensors with the sessions in rows, any number of them, and returns one:
+        observations and context in, actions without exploration and the next context out. Filters
+        and flattening are part of it. `docs/acting.md` says what the tensors are called.
+
+        Raises:
+            ValueError: If a space or a connector piece cannot be exported, or the module acts with
+                several attention encoders.
+        """
+        return export_step(PolicyStep(self._parts))
+
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Writes one step of the policy as an ONNX file: it needs neither torch nor Ray to act.
+
+        The file is the function that `export` returns. Its metadata, JSON under "rllib_attention",
+        say what the context is made of.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ImportError: If a package of the extra `export` is missing.
+            ValueError: As for `export`.
+        """
+        write_onnx(PolicyStep(self._parts), self._parts, path)
 
     def _act(
         self, obs: Mapping, actions: Mapping, rewards: Mapping, explore: bool, *, single: bool

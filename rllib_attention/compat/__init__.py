@@ -22,7 +22,11 @@ from rllib_attention.compat.configs import (
     user_model_config,
     user_module_spec,
 )
-from rllib_attention.compat.registry import call_after_each_init, register_custom_model
+from rllib_attention.compat.registry import (
+    call_after_each_init,
+    register_custom_model,
+    registered_env,
+)
 from rllib_attention.compat.replay_buffers import (
     num_stored_steps,
     position_of_leaf,
@@ -59,6 +63,7 @@ __all__ = [
     "num_stored_steps",
     "position_of_leaf",
     "register_custom_model",
+    "registered_env",
     "restore_sample_indices",
     "sample_indices",
     "segment_trees",

@@ -28,7 +28,7 @@ from rllib_attention.encoder.known_outputs import KnownOutputs
 from rllib_attention.encoder.packed_runs import RunLayout, WindowLayout, read_layout
 from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
-from rllib_attention.encoder.rollout_cache import RolloutCache
+from rllib_attention.encoder.rollout_cache import StepCache
 from rllib_attention.encoder.weights import Weights
 from rllib_attention.nn import Transformer
 
@@ -130,7 +130,7 @@ class AttentionEncoder(TorchModel, Encoder):
             dropout=attention.dropout_rate(windowed=config.windowed),
         )
         self._obs_shape = tuple(config.observation_space.shape or ())
-        self._cache: RolloutCache | None = None
+        self._cache: StepCache | None = None
         self._is_copy = False
         self._is_training_pass = False
 
@@ -166,7 +166,7 @@ class AttentionEncoder(TorchModel, Encoder):
             prev=rows.clone() if prev.size else None,
         ).to_state()
 
-    def attach(self, cache: RolloutCache, name: str) -> None:
+    def attach(self, cache: StepCache, name: str) -> None:
         """Connects the encoder to a runner's memory; `RolloutMemory` calls this.
 
         Args:

@@ -3,6 +3,8 @@
 Shapes: B batch, C context, D embed dim.
 """
 
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -13,6 +15,14 @@ from rllib_attention.encoder.inputs import RolloutStep
 from rllib_attention.encoder.rollout_history import RolloutHistory
 from rllib_attention.encoder.weights import Weights
 from rllib_attention.nn import KVCache, Stepper, Transformer
+
+
+class StepCache(Protocol):
+    """What computes an encoder's rollout steps."""
+
+    def forward(self, obs: Tensor, step: RolloutStep) -> Tensor:
+        """Computes the current step, (B, *obs) → (B, D)."""
+        ...
 
 
 class RolloutCache:

@@ -38,6 +38,9 @@ from rllib_attention.new_stack.module_specs import (
 from rllib_attention.new_stack.offline import OfflineSampling, offline_sampling
 from rllib_attention.search_space import SearchSpace, longest_history
 
+# From here on, steps of the past are cheaper carried as one array than as RLlib's lookback.
+_LONG_PAST = 256
+
 
 @dataclass(frozen=True)
 class AttentionPlan:
@@ -115,9 +118,23 @@ def make_plan(
         learner_connector=_appended(config, "learner_connector", *_train_pieces(traits)),
         learner_class=_learner_class(config),
         on_algorithm_init=_callbacks(config, module_ids),
-        episode_lookback_horizon=max(config.episode_lookback_horizon, history_len),
+        episode_lookback_horizon=_lookback_horizon(config, traits, history_len),
         offline=_offline(config, space, traits) if trains_offline(config) else None,
     )
+
+
+def _lookback_horizon(config: AlgorithmConfig, traits: AlgorithmTraits, history_len: int) -> int:
+    """Returns how much of its past RLlib keeps with a fragment.
+
+    RLlib turns a lookback into arrays step by step, and not observations alone. A long past is
+    much cheaper in the one array that `carry_context` puts into a fragment. But what splits
+    fragments (several learners) or stores them (replay, recordings) leaves the lookback only.
+    """
+    own = config.episode_lookback_horizon
+    stays_whole = traits.data_path is DataPath.SEQUENCE and config.num_learners <= 1
+    if history_len > _LONG_PAST and stays_whole and not trains_offline(config):
+        return own
+    return max(own, history_len)
 
 
 def _offline(

@@ -2,6 +2,7 @@
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.block import Block
+from rllib_attention.nn.context_step import ContextStep
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import Gate, GRUGate, ResidualGate
 from rllib_attention.nn.kv_cache import KVCache
@@ -16,12 +17,13 @@ from rllib_attention.nn.positions import (
 from rllib_attention.nn.rings import Rings, StepIndex
 from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
-from rllib_attention.nn.views import PackedView, PrefillView, RowsView, View
+from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView, View
 
 __all__ = [
     "AttentionMask",
     "Block",
     "BlockedMask",
+    "ContextStep",
     "FeedForward",
     "GRUGate",
     "Gate",
@@ -32,6 +34,7 @@ __all__ = [
     "PackedView",
     "PrefillView",
     "RecencyPosition",
+    "RecordedView",
     "RelativePosition",
     "ResidualGate",
     "Rings",

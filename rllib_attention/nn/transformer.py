@@ -22,7 +22,7 @@ from rllib_attention.nn.gates import make_gate
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import make_position
-from rllib_attention.nn.views import PackedView, PrefillView, RowsView
+from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView
 
 
 class Transformer(nn.Module):
@@ -130,7 +130,6 @@ class Transformer(nn.Module):
         num_outputs: int,
         *,
         dropout: bool = False,
-        weights: list[Tensor] | None = None,
     ) -> Tensor:
         """Runs rows of tokens as they are: best for short rows with few outputs.
 
@@ -139,8 +138,6 @@ class Transformer(nn.Module):
             valid: Which tokens are real, (B, S).
             num_outputs: Outputs T at the end of each row.
             dropout: Whether this is a training pass.
-            weights: If a list, each layer's weights α, (B, H, Q, K), are appended to it; queries
-                and keys are the tokens that the layers above and the layer itself read.
 
         Returns:
             (B, T, D).
@@ -150,9 +147,30 @@ class Transformer(nn.Module):
         if len(steps) < rows.shape[1]:
             rows, valid = rows[:, steps], valid[:, steps]
         for block, stride, kept in zip(self.blocks, self.strides, needed, strict=True):
-            view = RowsView(valid, steps, kept, self.window, stride, weights=weights)
+            view = RowsView(valid, steps, kept, self.window, stride)
             rows, valid, steps = block(rows, view, probability), view.keep(valid), kept
         return self.norm(rows)
+
+    @torch.no_grad()
+    def record(self, tokens: Tensor) -> Tensor:
+        """Returns which earlier tokens each token of a sequence attends to, as `forward` does.
+
+        Memory is that of the result, not that of a weight for each pair of tokens.
+
+        Args:
+            tokens: One sequence without padding, (N, D).
+
+        Returns:
+            The weights α, (L, H, N, W) on the host: entry k of layer l is the weight of the key
+            that lies `k * strides[l]` steps before the query; 0 where there is none.
+        """
+        size = len(tokens)
+        layout = PackedLayout(np.array([0]), np.array([size]), size, size, tokens.device)
+        weights: list[Tensor] = []
+        for block, _, stride in self._layers():
+            view = RecordedView(layout, stride, self.window, weights)
+            tokens, layout = block(tokens, view), view.kept
+        return torch.stack(weights)
 
     def prefill(
         self,

@@ -2,7 +2,7 @@
 
 A view says which tokens attend to which and which of them later layers still need; the block is
 the same for all. Shapes: B batch, S tokens in a row, N packed tokens, N' kept tokens, H heads,
-E head size, D embed dim, Q queries, K keys.
+E head size, D embed dim, Q queries, K keys, W window.
 """
 
 from collections.abc import Hashable
@@ -14,9 +14,12 @@ from torch import Tensor
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.kv_cache import KVCache
-from rllib_attention.nn.masks import row_mask
+from rllib_attention.nn.masks import AttentionMask, row_mask
 from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import NoPosition
+
+# Of which a recording view holds all weights at a time.
+_BLOCKS_AT_ONCE = 16
 
 
 class View(Protocol):
@@ -100,6 +103,45 @@ class PackedView:
         return attention.merge(blocked.merge(context))
 
 
+class RecordedView(PackedView):
+    """Packed tokens of one row, all of which are kept; the weights α are written down.
+
+    Outputs are those of a `PackedView`. Memory beside them is that of the weights themselves.
+
+    Args:
+        layout: Where the tokens come from, sorted for the layer's stride; without context.
+        next_stride: Stride of the next layer; 1 behind the last one.
+        window: Time steps W that a query attends to.
+        weights: The weights are appended to it, (H, N, W) on the host: entry k of a query is that
+            of the key which lies k strides before it; 0 where there is no such key.
+    """
+
+    def __init__(self, layout: PackedLayout, next_stride: int, window: int, weights: list[Tensor]):
+        super().__init__(layout, 0, next_stride, window)
+        self._window, self._weights = window, weights
+
+    def _attend(
+        self, attention: MultiHeadAttention, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        blocked = self._blocked
+        queries, keys = blocked.split(query), blocked.keys(key)
+        lags = torch.arange(self._window, device=query.device)
+        by_lag = queries.new_zeros(*queries.shape[:3], self._window)
+        for first in range(0, blocked.num_blocks, _BLOCKS_AT_ONCE):
+            part = slice(first, first + _BLOCKS_AT_ONCE)
+            mask = AttentionMask(blocked.mask.bias[part], blocked.mask.distance[part])
+            weights = attention.weights(queries[part], keys[part], mask)
+            place = mask.distance[..., :1] - lags  # of each lag's key among those of the block
+            taken = weights.gather(-1, place.clamp(min=0).expand(*weights.shape[:3], -1))
+            by_lag[part] = taken.masked_fill_(place < 0, 0.0)
+        merged = blocked.merge(by_lag)
+        by_query = torch.empty_like(merged)
+        by_query[self.kept.position] = merged
+        self._weights.append(by_query.transpose(0, 1).cpu())
+        context = attention.attend(queries, keys, blocked.keys(value), blocked.mask)
+        return attention.merge(blocked.merge(context))
+
+
 class PrefillView(PackedView):
     """Packed context tokens whose keys and values go into a KV cache on the way.
 
@@ -153,7 +195,6 @@ class RowsView:
         kept: Those of the tokens that later layers need, (Q,).
         window: Time steps that a query attends to.
         stride: Time steps between them.
-        weights: If a list, the weights α, (B, H, Q, S), are appended to it.
     """
 
     def __init__(
@@ -163,10 +204,7 @@ class RowsView:
         kept: np.ndarray,
         window: int,
         stride: int,
-        *,
-        weights: list[Tensor] | None = None,
     ):
-        self.weights = weights
         self._place = np.searchsorted(steps, kept)
         self._positions = steps // stride
         key = torch.from_numpy(steps).to(valid.device)
@@ -179,11 +217,7 @@ class RowsView:
         query_angles = None if angles is None else angles[self._keep]
         projected = attention.project_apart(self.keep(x), query_angles, x, angles)
         query, key, value = (y.transpose(1, 2) for y in projected)
-        if self.weights is None:
-            context = attention.attend(query, key, value, self._mask)
-        else:
-            self.weights.append(attention.weights(query, key, self._mask))
-            context = self.weights[-1] @ value
+        context = attention.attend(query, key, value, self._mask)
         return attention.merge(context.transpose(1, 2))
 
     def keep(self, x: Tensor) -> Tensor:

@@ -103,6 +103,20 @@ def test_search_spaces_raise_the_lookback_to_the_longest():
     assert plan(PPOConfig(), num_layers=1, window=1).episode_lookback_horizon == 1  # RLlib's own
 
 
+@pytest.mark.parametrize(
+    ("config", "is_long"),
+    [
+        (PPOConfig(), False),  # fragments carry it
+        (PPOConfig().learners(num_learners=2), True),  # which split fragments
+        (SACConfig(), True),  # whose buffer may store them apart
+        (BCConfig(), True),
+    ],
+)
+def test_a_long_past_is_no_lookback_where_fragments_stay_whole(config, is_long):
+    horizon = plan(config, window=32, dilation=32).episode_lookback_horizon
+    assert horizon == (1023 if is_long else 1)
+
+
 def test_a_second_plan_adds_no_second_pieces():
     config = two_modules()
     plan(config, ["p0"]).apply(config)
