@@ -73,6 +73,7 @@ def test_steps_of_slots_in_any_order(options, data):
         window=options["window"],
         device=torch.device("cpu"),
         dtype=torch.float32,
+        distance_bias=model.distance_bias,
     )
     stepper, tokens = Stepper(model), [[] for _ in range(num_slots)]
     starts = np.zeros(num_slots, np.int64)
