@@ -156,6 +156,11 @@ class AttentionPolicy:
         return cls(module_parts(spec.build(), None))
 
     @property
+    def reads_rewards(self) -> bool:
+        """Whether `act` needs the reward of the step before."""
+        return self._parts.reads_rewards
+
+    @property
     def sessions(self) -> tuple[Hashable, ...]:
         """The open sessions."""
         return tuple(self._sessions)
