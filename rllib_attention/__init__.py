@@ -17,6 +17,8 @@ if TYPE_CHECKING:  # the names of `_EXPORTS`, for type checkers
     from rllib_attention.encoder.catalog import attention_catalog as attention_catalog
     from rllib_attention.encoder.encoder import AttentionEncoder as AttentionEncoder
     from rllib_attention.encoder.encoder import AttentionEncoderConfig as AttentionEncoderConfig
+    from rllib_attention.inspection import AttentionMapCallback as AttentionMapCallback
+    from rllib_attention.inspection import AttentionRecord as AttentionRecord
     from rllib_attention.inspection import plot_attention as plot_attention
     from rllib_attention.inspection import record_attention as record_attention
     from rllib_attention.policy import AttentionPolicy as AttentionPolicy
@@ -29,7 +31,9 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "AttentionEncoder": "encoder.encoder",
     "AttentionEncoderConfig": "encoder.encoder",
+    "AttentionMapCallback": "inspection",
     "AttentionPolicy": "policy",
+    "AttentionRecord": "inspection",
     "attention_catalog": "encoder.catalog",
     "attention_search_space": "search_space",
     "plot_attention": "inspection",

@@ -5,7 +5,6 @@ Shapes: N sessions, A choices of an action.
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -27,7 +26,8 @@ from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.decision import Decision
 from rllib_attention.new_stack.policy_parts import (
     PolicyParts,
-    check_new_stack,
+    algorithm_parts,
+    copy_parts,
     load_parts,
     module_parts,
 )
@@ -86,9 +86,7 @@ class AttentionPolicy:
         agent_id: Hashable | None = None,
     ):
         if isinstance(source, Algorithm):
-            check_new_stack(source.config)
-            with tempfile.TemporaryDirectory() as path:
-                source = load_parts(source.save_to_path(path), module_id, agent_id)
+            source = algorithm_parts(source, module_id, agent_id)
         if not isinstance(source, PolicyParts):
             raise TypeError(
                 f"`AttentionPolicy` expects an Algorithm, got {type(source).__name__}. Fix: "
@@ -154,6 +152,10 @@ class AttentionPolicy:
             spaces={INPUT_ENV_SINGLE_SPACES: spaces, DEFAULT_MODULE_ID: spaces}
         )
         return cls(module_parts(spec.build(), None))
+
+    def copied_parts(self) -> PolicyParts:
+        """Returns what the policy is made of, with a module and connectors of its own."""
+        return copy_parts(self._parts)
 
     @property
     def reads_rewards(self) -> bool:

@@ -23,9 +23,10 @@ FLOORS = [
     {"search_space", "nn"},
     {"encoder"},
     {"new_stack", "old_stack"},
-    {"inspection", "export"},
+    {"export"},
     {"dispatch"},
     {"policy"},
+    {"inspection"},
     {"__init__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}

@@ -445,7 +445,9 @@ def test_an_algorithm_of_the_old_stack(stop):
 
 def test_a_module_without_attention(stop):
     config = PPOConfig().environment("CartPole-v1").env_runners(num_env_runners=0)
-    with says("AttentionPolicy expects a module with an attention encoder, but none of"):
+    with says(
+        "`AttentionPolicy.from_checkpoint(path)` expects a module with an attention encoder, but "
+    ):
         AttentionPolicy(stop(config.build_algo()))
 
 

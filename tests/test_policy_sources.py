@@ -104,7 +104,7 @@ def test_offline_algorithms(name, stop, tmp_path):
 def test_remote_runners_and_their_filters(stop, tmp_path):
     actions = Box(-1.0, 1.0, (1,), np.float32)
     config = config_of(with_pieces(PPOConfig(), MeanStdFilter), VECTOR, actions, SMALL)
-    config.env_runners(num_env_runners=2, create_env_on_local_env_runner=True)
+    config.env_runners(num_env_runners=2, create_env_on_local_worker=True)
     config.training(train_batch_size_per_learner=120, minibatch_size=60, num_epochs=1)
     algo = stop(config.build_algo())
     algo.train()

@@ -18,10 +18,15 @@ from rllib_attention.compat.configs import (
     connector_factory,
     is_frozen,
     spec_model_config,
+    steps_otherwise,
     user_model_config,
     user_module_spec,
 )
-from rllib_attention.compat.registry import call_after_each_init, register_custom_model
+from rllib_attention.compat.registry import (
+    call_after_each_init,
+    register_custom_model,
+    registered_env,
+)
 from rllib_attention.compat.replay_buffers import (
     num_stored_steps,
     position_of_leaf,
@@ -58,11 +63,13 @@ __all__ = [
     "num_stored_steps",
     "position_of_leaf",
     "register_custom_model",
+    "registered_env",
     "restore_sample_indices",
     "sample_indices",
     "segment_trees",
     "set_last_sampled",
     "spec_model_config",
+    "steps_otherwise",
     "update_sample_metrics",
     "user_model_config",
     "user_module_spec",

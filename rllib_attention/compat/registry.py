@@ -34,3 +34,18 @@ def call_after_each_init(function: Callable[[], None]) -> None:
 
     if function not in worker._post_init_hooks:
         worker._post_init_hooks.append(function)
+
+
+def registered_env(name: str) -> Callable[[Any], Any] | None:
+    """Return the function of `tune.register_env(name, function)`, None if there was no such call.
+
+    `tune/registry.py`; RLlib itself has no public way to look one up.
+
+    Args:
+        name: The environment's name.
+    """
+    from ray.tune.registry import ENV_CREATOR, _global_registry
+
+    if not _global_registry.contains(ENV_CREATOR, name):
+        return None
+    return _global_registry.get(ENV_CREATOR, name)

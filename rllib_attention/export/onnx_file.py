@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from rllib_attention.export.policy_step import NEXT, PolicyStep, export_step
+from rllib_attention.export.policy_step import NEXT_NAME, PolicyStep, export_step
 from rllib_attention.new_stack.policy_parts import PolicyParts
 
 METADATA = "rllib_attention"
@@ -52,7 +52,7 @@ def _metadata(step: PolicyStep, parts: PolicyParts) -> dict:
         name: {
             "shape": list(shape),
             "dtype": str(dtype).removeprefix("torch."),
-            "next": NEXT.format(name),
+            "next": NEXT_NAME.format(name),
         }
         for name, (shape, dtype) in step.context.items()
     }

@@ -22,7 +22,7 @@ from rllib_attention.nn import ContextStep
 
 # Names in the context: steps so far, rows of earlier actions and rewards, keys and values.
 _STEPS, _ROWS, _LAYER = "steps", "prev", "layer_{}"
-NEXT = "next_{}"
+NEXT_NAME = "next_{}"
 """How what belongs into the context of the next step is called."""
 
 
@@ -122,7 +122,7 @@ class PolicyStep(nn.Module):
             assert rows is not None
             context[_ROWS] = rows[:, 1:]
         context |= dict(zip(self._layers(), self._step.after, strict=True))
-        return {NEXT.format(name): tensor for name, tensor in context.items()}
+        return {NEXT_NAME.format(name): tensor for name, tensor in context.items()}
 
     def _rows(self, inputs: dict[str, Tensor]) -> Tensor | None:
         """Returns the rows of actions and rewards that the step reads, (B, depth, A)."""

@@ -3,12 +3,14 @@
 import functools
 import os
 import pickle
+import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import gymnasium as gym
+from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_pipeline_v2 import ConnectorPipelineV2
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -40,6 +42,9 @@ from rllib_attention.new_stack.connectors.factories import AppendPieces
 
 # The schedules of exploration have come to their end: for modules whose training is not known.
 _AFTER_TRAINING = 2**62
+
+# What errors call this.
+_CALL = "AttentionPolicy.from_checkpoint(path"
 
 # Constructor options of connector pieces that act outside of a runner.
 _OPTIONS: dict[type[ConnectorV2], dict[str, Any]] = {
@@ -113,10 +118,10 @@ def load_parts(path: str | os.PathLike, module_id: str | None, agent_id: Any) ->
     if not learned.is_dir():
         return module_parts(RLModule.from_checkpoint(path), module_id)
     modules = MultiRLModule.from_checkpoint(learned)
-    chosen = _choose_module(dict(modules.items()), module_id)
+    chosen = choose_module(dict(modules.items()), module_id, _CALL)
     config, runner = _config(path), path / COMPONENT_ENV_RUNNER
     env_to_module, module_to_env = map(for_acting, _pipelines(path, config))
-    mapping = _agent_mapping(env_to_module)
+    mapping = agent_mapping(env_to_module)
     if mapping is not None:
         agent_id = _choose_agent(env_to_module, mapping, chosen, agent_id)
     history_len = _attention(modules[chosen]).attention.history_len
@@ -144,7 +149,7 @@ def module_parts(rl_module: RLModule, module_id: str | None) -> PolicyParts:
     """
     is_multi = isinstance(rl_module, MultiRLModule)
     modules = dict(rl_module.items()) if is_multi else {DEFAULT_MODULE_ID: rl_module}
-    chosen = _choose_module(modules, module_id)
+    chosen = choose_module(modules, module_id, _CALL)
     module = modules[chosen]
     spaces = {INPUT_ENV_SINGLE_SPACES: (module.observation_space, module.action_space)}
     config = AlgorithmConfig().env_runners(
@@ -162,20 +167,51 @@ def module_parts(rl_module: RLModule, module_id: str | None) -> PolicyParts:
     )
 
 
-def check_new_stack(config: AlgorithmConfig) -> None:
-    """Raises if an Algorithm does not work as this module expects.
+def algorithm_parts(algo: Algorithm, module_id: str | None, agent_id: Any) -> PolicyParts:
+    """Returns the parts of a live algorithm's policy: copies of its weights and connectors.
 
     Args:
-        config: The Algorithm's config.
+        algo: The algorithm.
+        module_id: As for `load_parts`.
+        agent_id: As for `load_parts`.
 
     Raises:
-        ValueError: If it is of RLlib's old API stack.
+        ValueError: If it is of RLlib's old API stack, and as `load_parts`.
     """
-    if not config.enable_rl_module_and_learner:
+    if not algo.config.enable_rl_module_and_learner:
         raise ValueError(
             "AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old. "
             "Fix: `config.api_stack(True, True)`, or act by `algo.get_policy()`."
         )
+    with tempfile.TemporaryDirectory() as path:
+        return load_parts(algo.save_to_path(path), module_id, agent_id)
+
+
+def copy_parts(parts: PolicyParts) -> PolicyParts:
+    """Returns the same policy with a module and connectors of its own.
+
+    Args:
+        parts: What the policy is made of.
+    """
+    with tempfile.TemporaryDirectory() as path:
+        module = RLModule.from_checkpoint(parts.runner_module.save_to_path(path))
+    return replace(
+        parts,
+        module=module if parts.agent_id is None else module[parts.module_id],
+        runner_module=module,
+        env_to_module=for_acting(parts.env_to_module),
+        module_to_env=for_acting(parts.module_to_env),
+    )
+
+
+def checkpoint_config(path: str | os.PathLike) -> AlgorithmConfig | None:
+    """Returns the config of an Algorithm's checkpoint, None for a module's.
+
+    Args:
+        path: The checkpoint's folder.
+    """
+    is_algorithm = issubclass(_class_and_args(Path(path))["class"], Algorithm)
+    return _config(Path(path)) if is_algorithm else None
 
 
 def for_acting(pipeline: ConnectorPipelineV2) -> ConnectorPipelineV2:
@@ -252,8 +288,17 @@ def _attention(module: RLModule) -> AttentionModule:
     return found
 
 
-def _choose_module(modules: Mapping[str, RLModule], module_id: str | None) -> str:
-    """Returns the ID of the module that was asked for."""
+def choose_module(modules: Mapping[str, RLModule], module_id: str | None, call: str) -> str:
+    """Returns the ID of the module with attention that was asked for.
+
+    Args:
+        modules: All modules by ID.
+        module_id: Its ID; None for the only one with attention.
+        call: What errors call the function that asks, such as "record_attention(source".
+
+    Raises:
+        ValueError: If there is no such module, or it has no attention.
+    """
     found = [key for key, module in modules.items() if inspect_module(module) is not None]
     if module_id is None and len(found) == 1:
         return found[0]
@@ -261,18 +306,22 @@ def _choose_module(modules: Mapping[str, RLModule], module_id: str | None) -> st
         return module_id
     if not found:
         raise ValueError(
-            f"AttentionPolicy expects a module with an attention encoder, but none of "
+            f"`{call})` expects a module with an attention encoder, but none of "
             f"{sorted(modules)} has one. Fix: train with `use_attention(config)`."
         )
     problem = "is missing" if module_id is None else f"is {module_id!r}"
     raise ValueError(
         f"`module_id` must name a module with attention, one of {sorted(found)}, but it {problem}. "
-        f"Fix: `AttentionPolicy.from_checkpoint(path, module_id={min(found)!r})`."
+        f"Fix: `{call}, module_id={min(found)!r})`."
     )
 
 
-def _agent_mapping(pipeline: ConnectorPipelineV2) -> Any:
-    """Returns the function from agents to modules of a multi-agent pipeline, None in others."""
+def agent_mapping(pipeline: ConnectorPipelineV2) -> Any:
+    """Returns the function from agents to modules of a multi-agent pipeline, None in others.
+
+    Args:
+        pipeline: An env-to-module pipeline.
+    """
     for piece in pipeline[AgentToModuleMapping]:
         return piece.get_ctor_args_and_kwargs()[1]["agent_to_module_mapping_fn"]
     return None

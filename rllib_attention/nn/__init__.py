@@ -17,7 +17,7 @@ from rllib_attention.nn.positions import (
 from rllib_attention.nn.rings import Rings, StepIndex
 from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
-from rllib_attention.nn.views import PackedView, PrefillView, RowsView, View
+from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView, View
 
 __all__ = [
     "AttentionMask",
@@ -34,6 +34,7 @@ __all__ = [
     "PackedView",
     "PrefillView",
     "RecencyPosition",
+    "RecordedView",
     "RelativePosition",
     "ResidualGate",
     "Rings",

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import cast
 
 import numpy as np
+import torch
 from torch import Tensor, nn
 
 from rllib_attention.nn.attention import MultiHeadAttention
@@ -21,7 +22,7 @@ from rllib_attention.nn.gates import make_gate
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import make_position
-from rllib_attention.nn.views import PackedView, PrefillView, RowsView
+from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView
 
 
 class Transformer(nn.Module):
@@ -97,6 +98,14 @@ class Transformer(nn.Module):
         """Past time steps that the output at one step depends on."""
         return (self.window - 1) * sum(self.strides)
 
+    @property
+    def distance_bias(self) -> Tensor | None:
+        """What the position scheme adds to scores at each distance, (H, W); None for nothing."""
+        position = self.blocks[0].attention.position  # of the same scheme in every block
+        device = self.norm.weight.device
+        bias = position.fixed_bias(torch.arange(self.window, device=device)[None])
+        return None if bias is None else bias.squeeze(1)
+
     def forward(self, tokens: Tensor, layout: PackedLayout, *, dropout: bool = False) -> Tensor:
         """Runs packed tokens: no work on padding, cost linear in tokens and window.
 
@@ -109,9 +118,9 @@ class Transformer(nn.Module):
             The output tokens in packed order, to be given to `layout.unpack`.
         """
         probability = self.dropout if dropout else 0.0
-        for block, context, stride in self._layers():
-            view = PackedView(layout, context, stride, self.window)
-            tokens, layout = block(tokens, view, probability), view.kept
+        views = layout.remember((self.window, *self.strides), lambda: self._views(layout))
+        for block, view in zip(self.blocks, views, strict=True):
+            tokens = block(tokens, view, probability)
         return self.norm(tokens)
 
     def forward_rows(
@@ -121,7 +130,6 @@ class Transformer(nn.Module):
         num_outputs: int,
         *,
         dropout: bool = False,
-        weights: list[Tensor] | None = None,
     ) -> Tensor:
         """Runs rows of tokens as they are: best for short rows with few outputs.
 
@@ -130,8 +138,6 @@ class Transformer(nn.Module):
             valid: Which tokens are real, (B, S).
             num_outputs: Outputs T at the end of each row.
             dropout: Whether this is a training pass.
-            weights: If a list, each layer's weights α, (B, H, Q, K), are appended to it; queries
-                and keys are the tokens that the layers above and the layer itself read.
 
         Returns:
             (B, T, D).
@@ -141,9 +147,30 @@ class Transformer(nn.Module):
         if len(steps) < rows.shape[1]:
             rows, valid = rows[:, steps], valid[:, steps]
         for block, stride, kept in zip(self.blocks, self.strides, needed, strict=True):
-            view = RowsView(valid, steps, kept, self.window, stride, weights=weights)
+            view = RowsView(valid, steps, kept, self.window, stride)
             rows, valid, steps = block(rows, view, probability), view.keep(valid), kept
         return self.norm(rows)
+
+    @torch.no_grad()
+    def record(self, tokens: Tensor) -> Tensor:
+        """Returns which earlier tokens each token of a sequence attends to, as `forward` does.
+
+        Memory is that of the result, not that of a weight for each pair of tokens.
+
+        Args:
+            tokens: One sequence without padding, (N, D).
+
+        Returns:
+            The weights α, (L, H, N, W) on the host: entry k of layer l is the weight of the key
+            that lies `k * strides[l]` steps before the query; 0 where there is none.
+        """
+        size = len(tokens)
+        layout = PackedLayout(np.array([0]), np.array([size]), size, size, tokens.device)
+        weights: list[Tensor] = []
+        for block, _, stride in self._layers():
+            view = RecordedView(layout, stride, self.window, weights)
+            tokens, layout = block(tokens, view), view.kept
+        return torch.stack(weights)
 
     def prefill(
         self,
@@ -176,6 +203,14 @@ class Transformer(nn.Module):
                 steps=steps,
             )
             tokens, layout = block(tokens, view), view.kept
+
+    def _views(self, layout: PackedLayout) -> list[PackedView]:
+        """Returns each layer's view of packed tokens."""
+        views = []
+        for _, context, stride in self._layers():
+            views.append(PackedView(layout, context, stride, self.window))
+            layout = views[-1].kept
+        return views
 
     def _layers(self) -> Iterator[tuple[Block, int, int]]:
         """Returns each block, the context that later ones read, and the stride of the next one."""

@@ -2,9 +2,10 @@
 
 A view says which tokens attend to which and which of them later layers still need; the block is
 the same for all. Shapes: B batch, S tokens in a row, N packed tokens, N' kept tokens, H heads,
-E head size, D embed dim, Q queries, K keys.
+E head size, D embed dim, Q queries, K keys, W window.
 """
 
+from collections.abc import Hashable
 from typing import Protocol
 
 import numpy as np
@@ -13,8 +14,12 @@ from torch import Tensor
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.kv_cache import KVCache
-from rllib_attention.nn.masks import row_mask
+from rllib_attention.nn.masks import AttentionMask, row_mask
 from rllib_attention.nn.packing import PackedLayout
+from rllib_attention.nn.positions import NoPosition
+
+# Of which a recording view holds all weights at a time.
+_BLOCKS_AT_ONCE = 16
 
 
 class View(Protocol):
@@ -52,6 +57,7 @@ class PackedView:
         self._blocked = layout.blocked(window, query)
         is_same = len(query) == len(layout) and layout.stride == next_stride
         self._keep = None if is_same else layout.send(query)
+        self._angles: dict[Hashable, tuple[Tensor | None, Tensor | None]] = {}
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps (N, D) to C of the kept tokens, (N', D)."""
@@ -65,13 +71,28 @@ class PackedView:
 
     def _project(self, attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns queries in blocks' order, (blocks * block, H, E), keys and values, (N, H, E)."""
-        angles, blocked = attention.position.angles(self.steps, x.device), self._blocked
-        # Where nearly all tokens are queries, one projection of all is fastest.
-        if 4 * len(self.kept) > 3 * len(x):
+        angles, query_angles = self._position(attention.position, x.device)
+        blocked = self._blocked
+        if self._projects_all:
             query, key, value = attention.project(x, angles)
             return blocked.queries(query), key, value
-        query_angles = None if angles is None else blocked.queries(angles)
         return attention.project_apart(blocked.queries(x), query_angles, x, angles)
+
+    @property
+    def _projects_all(self) -> bool:
+        # Where nearly all tokens are queries, one projection of all is fastest.
+        return 4 * len(self.kept) > 3 * len(self.steps)
+
+    def _position(
+        self, position: NoPosition, device: torch.device
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Returns the angles of all tokens, and of the queries in blocks' order."""
+        if position.key not in self._angles:
+            with torch.inference_mode(False):  # so that passes with gradients can take them, too
+                angles = position.angles(self.steps, device)
+                query_angles = None if angles is None else self._blocked.queries(angles)
+            self._angles[position.key] = angles, query_angles
+        return self._angles[position.key]
 
     def _attend(
         self, attention: MultiHeadAttention, query: Tensor, key: Tensor, value: Tensor
@@ -79,6 +100,45 @@ class PackedView:
         blocked = self._blocked
         query, key, value = blocked.split(query), blocked.keys(key), blocked.keys(value)
         context = attention.attend(query, key, value, blocked.mask)
+        return attention.merge(blocked.merge(context))
+
+
+class RecordedView(PackedView):
+    """Packed tokens of one row, all of which are kept; the weights α are written down.
+
+    Outputs are those of a `PackedView`. Memory beside them is that of the weights themselves.
+
+    Args:
+        layout: Where the tokens come from, sorted for the layer's stride; without context.
+        next_stride: Stride of the next layer; 1 behind the last one.
+        window: Time steps W that a query attends to.
+        weights: The weights are appended to it, (H, N, W) on the host: entry k of a query is that
+            of the key which lies k strides before it; 0 where there is no such key.
+    """
+
+    def __init__(self, layout: PackedLayout, next_stride: int, window: int, weights: list[Tensor]):
+        super().__init__(layout, 0, next_stride, window)
+        self._window, self._weights = window, weights
+
+    def _attend(
+        self, attention: MultiHeadAttention, query: Tensor, key: Tensor, value: Tensor
+    ) -> Tensor:
+        blocked = self._blocked
+        queries, keys = blocked.split(query), blocked.keys(key)
+        lags = torch.arange(self._window, device=query.device)
+        by_lag = queries.new_zeros(*queries.shape[:3], self._window)
+        for first in range(0, blocked.num_blocks, _BLOCKS_AT_ONCE):
+            part = slice(first, first + _BLOCKS_AT_ONCE)
+            mask = AttentionMask(blocked.mask.bias[part], blocked.mask.distance[part])
+            weights = attention.weights(queries[part], keys[part], mask)
+            place = mask.distance[..., :1] - lags  # of each lag's key among those of the block
+            taken = weights.gather(-1, place.clamp(min=0).expand(*weights.shape[:3], -1))
+            by_lag[part] = taken.masked_fill_(place < 0, 0.0)
+        merged = blocked.merge(by_lag)
+        by_query = torch.empty_like(merged)
+        by_query[self.kept.position] = merged
+        self._weights.append(by_query.transpose(0, 1).cpu())
+        context = attention.attend(queries, keys, blocked.keys(value), blocked.mask)
         return attention.merge(blocked.merge(context))
 
 
@@ -135,7 +195,6 @@ class RowsView:
         kept: Those of the tokens that later layers need, (Q,).
         window: Time steps that a query attends to.
         stride: Time steps between them.
-        weights: If a list, the weights α, (B, H, Q, S), are appended to it.
     """
 
     def __init__(
@@ -145,10 +204,7 @@ class RowsView:
         kept: np.ndarray,
         window: int,
         stride: int,
-        *,
-        weights: list[Tensor] | None = None,
     ):
-        self.weights = weights
         self._place = np.searchsorted(steps, kept)
         self._positions = steps // stride
         key = torch.from_numpy(steps).to(valid.device)
@@ -161,11 +217,7 @@ class RowsView:
         query_angles = None if angles is None else angles[self._keep]
         projected = attention.project_apart(self.keep(x), query_angles, x, angles)
         query, key, value = (y.transpose(1, 2) for y in projected)
-        if self.weights is None:
-            context = attention.attend(query, key, value, self._mask)
-        else:
-            self.weights.append(attention.weights(query, key, self._mask))
-            context = self.weights[-1] @ value
+        context = attention.attend(query, key, value, self._mask)
         return attention.merge(context.transpose(1, 2))
 
     def keep(self, x: Tensor) -> Tensor:

@@ -1,5 +1,7 @@
-"""Nested action distributions that RLlib's own cannot handle."""
+"""RLlib's head and nested distribution, with and without a time dimension."""
 
+import gymnasium as gym
+import numpy as np
 import pytest
 import torch
 import tree
@@ -8,8 +10,50 @@ from ray.rllib.core.distribution.torch.torch_distribution import (
     TorchDiagGaussian,
     TorchMultiCategorical,
 )
+from ray.rllib.core.models.catalog import Catalog
+from ray.rllib.core.models.configs import FreeLogStdMLPHeadConfig
 
-from rllib_attention.encoder.policy_outputs import TimeRankMultiDistribution
+from rllib_attention.encoder.policy_outputs import (
+    TimeRankFreeLogStdHead,
+    TimeRankMultiDistribution,
+    time_rank_distribution,
+)
+
+
+@pytest.mark.parametrize("clip", [0.1, 20.0])
+def test_the_head_gives_each_step_what_rllib_gives_a_row(clip):
+    config = FreeLogStdMLPHeadConfig(
+        input_dims=(3,), output_layer_dim=4, log_std_clip_param=clip, clip_log_std=True
+    )
+    rllibs, ours = config.build(framework="torch"), TimeRankFreeLogStdHead(config)
+    ours.load_state_dict(rllibs.state_dict())
+    with torch.no_grad():
+        for head in (rllibs, ours):
+            head.log_std.copy_(torch.tensor([0.5, -3.0]))
+    x = torch.randn(6, 3)
+    torch.testing.assert_close(ours(x), rllibs(x))
+    torch.testing.assert_close(ours(x.view(2, 3, 3)), rllibs(x).view(2, 3, 4))
+
+
+SPACE = gym.spaces.Dict(
+    {
+        "box": gym.spaces.Box(-1, 1, (2,), np.float32),
+        "discrete": gym.spaces.Discrete(3),
+        "both": gym.spaces.Tuple([gym.spaces.Discrete(1), gym.spaces.MultiDiscrete([2, 2])]),
+    }
+)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 5])
+def test_each_step_has_the_probability_that_rllib_gives_its_row(steps):
+    torch.manual_seed(0)
+    rllibs = Catalog._get_dist_cls_from_action_space(SPACE, framework="torch")
+    inputs = torch.randn(4 * steps, rllibs.required_input_dim(SPACE))
+    by_row = rllibs.from_logits(inputs)
+    actions = by_row.sample()
+    chunks = time_rank_distribution(rllibs).from_logits(inputs.view(4, steps, -1))
+    in_time = tree.map_structure(lambda x: x.view(4, steps, *x.shape[1:]), actions)
+    torch.testing.assert_close(chunks.logp(in_time), by_row.logp(actions).view(4, steps))
 
 
 @pytest.mark.parametrize("rows", [(3,), (3, 5)])

@@ -51,10 +51,16 @@ def packed(model, x, valid, num_outputs=STEPS, **options):
     return layout.unpack(model(layout.pack(x), layout, **options))
 
 
-def episode(model, x, dilation=1):
-    """Outputs at every step of one episode alone, (S, D), through dense masks."""
+def episode(model, x, dilation=1, weights=None):
+    """Outputs at every step of one episode alone, (S, D), through dense masks.
+
+    If `weights` is a list, the dense weights of each layer are appended to it, (H, S, S).
+    """
     for layer, block in enumerate(model.blocks):
-        x = block(x, DenseView(len(x), model.window, dilation**layer))
+        view = DenseView(len(x), model.window, dilation**layer)
+        x = block(x, view)
+        if weights is not None:
+            weights.append(view.weights)
     return model.norm(x)
 
 
@@ -77,8 +83,8 @@ class DenseView:
         heads = attention.qkv(x).view(len(x), 3, attention.num_heads, attention.head_size)
         query, key, value = heads.permute(1, 2, 0, 3)
         scores = self.scores(attention.position, query, key) / math.sqrt(attention.head_size)
-        weights = scores.masked_fill(~self.allowed, -math.inf).softmax(-1)
-        return attention.out((weights @ value).transpose(0, 1).flatten(1))
+        self.weights = scores.masked_fill(~self.allowed, -math.inf).softmax(-1)
+        return attention.out((self.weights @ value).transpose(0, 1).flatten(1))
 
     def scores(self, position, query, key):
         """Scores of all pairs, (H, S, S)."""

@@ -45,14 +45,14 @@ def test_formulas_by_hand():
         block.attention.qkv.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
         block.attention.out.weight.copy_(torch.tensor([[1.0], [2.0]]))
     h = torch.tensor([[[1.0, 0.5], [2.0, -1.0]]])
-    weights: list = []
-    out = model.forward_rows(h, torch.ones(1, 2, dtype=torch.bool), 2, weights=weights)
+    out = model.forward_rows(h, torch.ones(1, 2, dtype=torch.bool), 2)
+    weights = model.record(h[0])
     # Step 1: only itself. Step 2: scores 2·0.5 and 2·(-1), values 1.5 and 1.
     first = math.exp(1.0) / (math.exp(1.0) + math.exp(-2.0))
     context = first * 1.5 + (1 - first) * 1.0
-    expected_weights = torch.tensor([[1.0, 0.0], [first, 1 - first]])
+    expected_weights = torch.tensor([[1.0, 0.0], [1 - first, first]])  # by lag
     expected = torch.tensor([[1.0 + 1.5, 0.5 + 3.0], [2.0 + context, -1.0 + 2 * context]])
-    torch.testing.assert_close(weights[0][0, 0], expected_weights)
+    torch.testing.assert_close(weights[0, 0], expected_weights)
     torch.testing.assert_close(out[0], expected)
 
 

@@ -1,13 +1,26 @@
 """Rows and packed tokens compute one function, gradients included; nothing else gets in."""
 
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 import torch
 
 from rllib_attention.nn import PackedLayout, Transformer
-from tests.nn.rows import DIM, STEPS, build, by_episode, gradient, packed, ragged_rows
+from tests.nn.rows import (
+    DIM,
+    HEADS,
+    STEPS,
+    build,
+    by_episode,
+    episode,
+    gradient,
+    layout_of,
+    packed,
+    ragged_rows,
+)
 
 OPTIONS = [
     {
@@ -149,6 +162,23 @@ def test_training_after_inference_mode(position):
 
 
 @pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("is_same", [True, False])
+def test_stacks_that_share_a_layout_compute_what_they_compute_alone(position, is_same):
+    """Actor, critics and targets run over one layout: masks and angles are worked out once."""
+    model = build(position=position, num_layers=2, window=7)
+    other = build(position=position if is_same else "rotary", num_layers=2, window=7)
+    x, valid = ragged_rows(model)
+    expected = [packed(m, x, valid) for m in (model, other)]
+    layout = layout_of(valid)
+    with torch.inference_mode():
+        model(layout.pack(x), layout)
+    for m, out in zip((model, other), expected, strict=True):
+        shared = layout.unpack(m(layout.pack(x), layout))
+        torch.testing.assert_close(shared, out, atol=0, rtol=0)
+        assert gradient(shared, valid, x).abs().sum() > 0
+
+
+@pytest.mark.parametrize("position", POSITIONS)
 def test_autocast(position):
     """Kernels run in bfloat16: 8 bits of mantissa are 0.4% a rounding, and there are a few."""
     model = build(position=position, num_layers=2, window=4)
@@ -179,19 +209,42 @@ def test_dropout_acts_when_asked_only():
         assert distance(run(True), run(False)) > 0.01
 
 
-def test_recorded_weights_are_those_that_were_used():
-    """With one layer and no feed-forward, output = norm(x + out(α V))."""
-    model = build(num_layers=1, window=4)
-    x, valid = ragged_rows(model)
-    weights: list = []
-    out = model.forward_rows(x, valid, STEPS, weights=weights)
-    torch.testing.assert_close(out, model.forward_rows(x, valid, STEPS), atol=1e-6, rtol=1e-5)
-    (block,) = model.blocks
-    value = block.attention.qkv(block.attention_norm(x))[..., -DIM:]
-    value = value.unflatten(-1, (2, 8)).transpose(1, 2)
-    context = block.attention.merge((weights[0] @ value).transpose(1, 2))
-    expected = model.norm(x[:, -STEPS:] + context)
-    torch.testing.assert_close(out, expected, atol=1e-6, rtol=1e-5)
+@pytest.mark.parametrize("options", OPTIONS + DILATED, ids=lambda o: "-".join(map(str, o.values())))
+def test_recorded_weights_are_those_of_dense_attention(options):
+    """Entry by entry, for episodes shorter and longer than the context and than a block."""
+    model = build(**options, dropout=0.5)
+    for size in (1, 7, 70):
+        x, dense = torch.randn(size, DIM), []
+        episode(model, x, options.get("dilation", 1), dense)
+        recorded = model.record(x)
+        assert recorded.shape == (model.num_layers, HEADS, size, model.window)
+        expected = torch.zeros_like(recorded)
+        for layer, stride in enumerate(model.strides):
+            for k in range(min(model.window, -(-size // stride))):
+                diagonal = dense[layer].diagonal(-k * stride, dim1=1, dim2=2)
+                expected[layer, :, k * stride :, k] = diagonal
+        torch.testing.assert_close(recorded, expected, atol=1e-5, rtol=0)
+
+
+RECORD_MUCH = """
+import resource, torch
+from rllib_attention.nn import Transformer
+torch.set_num_threads(1)
+model = Transformer(dim=16, num_layers=3, num_heads=4, head_size=4, window=22, dilation=22)
+assert model.context_len == 10_647
+model.record(torch.randn(100, 16))
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+weights = model.record(torch.randn(10_000, 16))
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+assert torch.allclose(weights.sum(-1), torch.ones(()), atol=1e-5)
+"""
+
+
+def test_a_long_record_takes_little_memory():
+    """10,000 steps: a weight for each pair of steps would take 400 MB for each layer and head."""
+    command = [sys.executable, "-c", RECORD_MUCH]
+    result = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert int(result.stdout) < 200_000  # KiB; the record itself has 10,000
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from rllib_attention.nn import (
     PackedLayout,
     PackedView,
     PrefillView,
+    RecordedView,
     RowsView,
 )
 from tests.nn.rows import DIM, HEAD_SIZE, HEADS, layout_of
@@ -85,22 +86,39 @@ def test_packed_view_without_tokens_to_keep():
     assert view.attend(attention_layer(), layout.pack(x)).shape == (0, DIM)
 
 
-@pytest.mark.parametrize("weights", [None, []])
 @pytest.mark.parametrize(
     ("stride", "steps"), [(1, [4, 5, 6, 7, 8, 9, 10]), (2, [6, 8, 10]), (3, [1, 4, 7, 8, 10])]
 )
-def test_rows_view(weights, stride, steps):
+def test_rows_view(stride, steps):
     attention = attention_layer()
     x, valid = rows()
-    recorded = None if weights is None else []
-    view = RowsView(valid, np.arange(SIZE), np.array(steps), WINDOW, stride, weights=recorded)
+    view = RowsView(valid, np.arange(SIZE), np.array(steps), WINDOW, stride)
     assert torch.equal(view.keep(x), x[:, steps])
     kept = [(r, t) for r, t in tokens_of(0) if t in steps]
     out = view.attend(attention, x)
     out = torch.stack([out[r, steps.index(t)] for r, t in kept])
     assert_same(x, out, all_at(attention, x, kept, stride))
-    if recorded is not None:
-        assert [w.shape for w in recorded] == [(len(SPANS), HEADS, len(steps), SIZE)]
+
+
+@pytest.mark.parametrize(("stride", "next_stride"), [(1, 1), (1, 3), (2, 4), (3, 1)])
+def test_recorded_view(stride, next_stride):
+    attention = attention_layer()
+    x, _ = rows()
+    weights: list = []
+    whole = np.array([0]), np.array([SIZE])
+    layout = PackedLayout(*whole, SIZE, SIZE, stride=stride)
+    view = RecordedView(layout, next_stride, WINDOW, weights)
+    kept = [(0, t) for t in sorted(range(SIZE), key=lambda t: (t % next_stride, t))]
+    out = view.attend(attention, layout.pack(x[:1]))
+    assert_same(x, out, all_at(attention, x, kept, stride))
+    # What was written down makes the same output, whichever way the tokens were sorted.
+    [by_lag] = weights
+    _, _, value = attention.project(x[0], None)
+    for place, (_, t) in enumerate(kept):
+        keys = range(t, max(-1, t - WINDOW * stride), -stride)
+        context = torch.einsum("hk,khe->he", by_lag[:, t, : len(keys)], value[list(keys)])
+        torch.testing.assert_close(attention.out(context.flatten()), out[place])
+        assert not by_lag[:, t, len(keys) :].any()
 
 
 class Recorder:
