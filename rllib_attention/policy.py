@@ -158,6 +158,11 @@ class AttentionPolicy:
         return copy_parts(self._parts)
 
     @property
+    def reads_rewards(self) -> bool:
+        """Whether `act` needs the reward of the step before."""
+        return self._parts.reads_rewards
+
+    @property
     def sessions(self) -> tuple[Hashable, ...]:
         """The open sessions."""
         return tuple(self._sessions)

@@ -119,13 +119,8 @@ def load_parts(path: str | os.PathLike, module_id: str | None, agent_id: Any) ->
         return module_parts(RLModule.from_checkpoint(path), module_id)
     modules = MultiRLModule.from_checkpoint(learned)
     chosen = choose_module(dict(modules.items()), module_id, _CALL)
-    runner = path / COMPONENT_ENV_RUNNER
-    # Offline algorithms have no runner, but the pipelines.
-    connectors = runner if runner.is_dir() else path
-    env_to_module, module_to_env = (
-        for_acting(ConnectorPipelineV2.from_checkpoint(connectors / name))
-        for name in (COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR)
-    )
+    config, runner = _config(path), path / COMPONENT_ENV_RUNNER
+    env_to_module, module_to_env = map(for_acting, _pipelines(path, config))
     mapping = agent_mapping(env_to_module)
     if mapping is not None:
         agent_id = _choose_agent(env_to_module, mapping, chosen, agent_id)
@@ -137,7 +132,7 @@ def load_parts(path: str | os.PathLike, module_id: str | None, agent_id: Any) ->
         env_to_module,
         module_to_env,
         None if mapping is None else agent_id,
-        max(history_len, _config(path).episode_lookback_horizon),
+        max(history_len, config.episode_lookback_horizon),
         _timestep(runner),
     )
 
@@ -261,6 +256,23 @@ def _class_and_args(path: Path) -> dict[str, Any]:
 
 def _config(path: Path) -> AlgorithmConfig:
     return AlgorithmConfig.from_state(_class_and_args(path)["ctor_args_and_kwargs"][0][0])
+
+
+def _pipelines(
+    path: Path, config: AlgorithmConfig
+) -> tuple[ConnectorPipelineV2, ConnectorPipelineV2]:
+    """Returns the pipelines before and behind the modules of an Algorithm's checkpoint."""
+    names = COMPONENT_ENV_TO_MODULE_CONNECTOR, COMPONENT_MODULE_TO_ENV_CONNECTOR
+    # Offline algorithms have no runner; those that evaluate have the pipelines.
+    for folder in (path / COMPONENT_ENV_RUNNER, path):
+        if (folder / names[0]).is_dir():
+            first, second = (ConnectorPipelineV2.from_checkpoint(folder / name) for name in names)
+            return first, second
+    spaces = {INPUT_ENV_SINGLE_SPACES: (config.observation_space, config.action_space)}
+    return (
+        config.build_env_to_module_connector(spaces=spaces),
+        config.build_module_to_env_connector(spaces=spaces),
+    )
 
 
 def _timestep(runner: Path) -> int:

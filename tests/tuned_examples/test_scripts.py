@@ -22,6 +22,8 @@ SCRIPTS = sorted([*EXAMPLES.glob("*.py"), *(EXAMPLES / "cluster").glob("*.py")])
 NAMES = [str(script.relative_to(EXAMPLES)) for script in SCRIPTS]
 CLOSING_LINE = r"return=\S+  env_steps=\d+  seconds=[\d.]+  bar=\S+ (not )?reached"
 
+SERVING = "serve_policy.py"  # it trains nothing
+
 # Options that shorten what a script does beside its iterations.
 SHORT = {
     "bc_from_memory_policy.py": ["--episodes=20"],
@@ -47,13 +49,15 @@ def test_docstring_sections(script: Path) -> None:
 def test_help(script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture) -> None:
     if script.name == "submit.py" and importlib.util.find_spec("aiohttp") is None:
         pytest.skip("submitting jobs needs ray[default]")
+    if script.name == SERVING and importlib.util.find_spec("starlette") is None:
+        pytest.skip("serving needs ray[serve]")
     monkeypatch.setattr(sys, "argv", [script.name, "--help"])
     with pytest.raises(SystemExit) as caught:
         runpy.run_path(str(script), run_name="__main__")
     assert caught.value.code == 0
     text = capsys.readouterr().out
     assert "Results to expect" in text
-    if script.name not in ("submit.py", "train.py"):
+    if script.name not in ("submit.py", "train.py", SERVING):
         assert re.search(r"--num-env-runners \S+\s[^-]*\(default: \d\)", text)
 
 
@@ -61,8 +65,8 @@ def test_help(script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Capt
 def test_each_script_gives_attention_itself(script: Path) -> None:
     """Whoever reads a script sees the call, and the sizes, in it."""
     text = script.read_text()
-    if script.name == "submit.py":
-        return  # it sends `train.py`
+    if script.name in ("submit.py", SERVING):
+        return  # it sends `train.py`, and it acts
     if script.name == "old_stack_ppo.py":
         assert '"custom_model": "attention"' in text
     else:
@@ -77,7 +81,7 @@ def test_what_scripts_share_is_small() -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-@pytest.mark.parametrize("name", [name for name in NAMES if "/" not in name])
+@pytest.mark.parametrize("name", [n for n in NAMES if "/" not in n and n != SERVING])
 def test_one_iteration(name: str, run_script: RunScript, tmp_path: Path) -> None:
     if name == "iql_from_memory_policy.py":
         run_script(EXAMPLES / "sac_masked_pendulum.py", "--stop-iters=1", "--results-dir=expert")

@@ -43,12 +43,13 @@ def example_parser(
     return parser
 
 
-def require(module: str, purpose: str) -> None:
+def require(module: str, purpose: str, extra: str = "examples") -> None:
     """Ends the script with the command that installs an optional package, if it is missing.
 
     Args:
         module: Name of the module that is needed.
         purpose: What needs it, as the start of the message.
+        extra: The extra of this package that installs it.
 
     Raises:
         SystemExit: If the package is not installed.
@@ -58,4 +59,5 @@ def require(module: str, purpose: str) -> None:
     except ModuleNotFoundError as error:
         if error.name != module.partition(".")[0]:
             raise  # The package is there; something inside it is broken.
-        sys.exit(f"{purpose} needs the package {error.name!r}: {EXTRA_HINT}")
+        hint = EXTRA_HINT.replace("examples", extra)
+        sys.exit(f"{purpose} needs the package {error.name!r}: {hint}")
