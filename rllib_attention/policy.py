@@ -21,6 +21,7 @@ from ray.train import Checkpoint
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.dispatch import use_attention
+from rllib_attention.export import PolicyStep, export_step, write_onnx
 from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.decision import Decision
 from rllib_attention.new_stack.policy_parts import (
@@ -269,6 +270,34 @@ class AttentionPolicy:
                 distribution, or there is no decision yet.
         """
         return self._decided().action_probs(self.module.action_space)
+
+    def export(self) -> torch.export.ExportedProgram:
+        """Returns one step of the policy as a function of tensors, for `torch.export`.
+
+        It takes a dict of tensors with the sessions in rows, any number of them, and returns one:
+        observations and context in, actions without exploration and the next context out. Filters
+        and flattening are part of it. `docs/acting.md` says what the tensors are called.
+
+        Raises:
+            ValueError: If a space or a connector piece cannot be exported, or the module acts with
+                several attention encoders.
+        """
+        return export_step(PolicyStep(self._parts))
+
+    def export_onnx(self, path: str | os.PathLike) -> None:
+        """Writes one step of the policy as an ONNX file: it needs neither torch nor Ray to act.
+
+        The file is the function that `export` returns. Its metadata, JSON under "rllib_attention",
+        say what the context is made of.
+
+        Args:
+            path: The file.
+
+        Raises:
+            ImportError: If a package of the extra `export` is missing.
+            ValueError: As for `export`.
+        """
+        write_onnx(PolicyStep(self._parts), self._parts, path)
 
     def _act(
         self, obs: Mapping, actions: Mapping, rewards: Mapping, explore: bool, *, single: bool

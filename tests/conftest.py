@@ -9,8 +9,15 @@ os.environ.setdefault("RAY_DEDUP_LOGS", "1")
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 
 torch.set_num_threads(1)
+
+# Property tests: a few fixed cases by default, many new ones with `--hypothesis-profile=nightly`.
+_COMMON = {"deadline": None, "suppress_health_check": list(HealthCheck)}
+settings.register_profile("few", max_examples=10, derandomize=True, database=None, **_COMMON)
+settings.register_profile("nightly", max_examples=500, print_blob=True, **_COMMON)
+settings.load_profile("few")
 
 # Tests that start no Ray: those of `nn` run even where it is not installed.
 _WITHOUT_RAY = {

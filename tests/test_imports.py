@@ -23,6 +23,7 @@ FLOORS = [
     {"search_space", "nn"},
     {"encoder"},
     {"new_stack", "old_stack"},
+    {"export"},
     {"dispatch"},
     {"policy"},
     {"inspection"},

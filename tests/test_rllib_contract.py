@@ -37,6 +37,7 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.models.base import ACTOR, CRITIC, ENCODER_OUT
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.core.rl_module.torch.torch_rl_module import TorchRLModule
 from ray.rllib.env.multi_agent_episode import MultiAgentEpisode
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
@@ -667,3 +668,20 @@ def test_the_class_of_a_custom_model_survives_dict_configs():
     config = PPOConfig().training(model={"custom_model": FullyConnectedNetwork})
     restored = PPOConfig().update_from_dict(copy.deepcopy(config.to_dict()))
     assert restored.model["custom_model"] is FullyConnectedNetwork
+
+
+@pytest.mark.parametrize("spec", [None, "multi"])
+def test_torch_compile_learner_compiles_no_module(monkeypatch, spec):
+    compiled = []
+    monkeypatch.setattr(TorchRLModule, "compile", lambda self, config: compiled.append(self))
+    config = PPOConfig().framework(torch_compile_learner=True)
+    if spec == "multi":
+        config.multi_agent(policies={"a", "b"})
+    spaces = dict.fromkeys(("__env__", "a", "b", "default_policy"), (OBS, ACTIONS))
+    learner = config.build_learner(spaces=spaces)
+    learner.build()
+    assert compiled == [], (
+        "`TorchLearner.build` asks of the MultiRLModule whether it is a TorchRLModule, so that no "
+        "module is ever compiled: docs/limits.md says so. If that is mended, compiled training of "
+        "attention must be tested."
+    )

@@ -18,6 +18,7 @@ from rllib_attention.compat.configs import (
     connector_factory,
     is_frozen,
     spec_model_config,
+    steps_otherwise,
     user_model_config,
     user_module_spec,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "segment_trees",
     "set_last_sampled",
     "spec_model_config",
+    "steps_otherwise",
     "update_sample_metrics",
     "user_model_config",
     "user_module_spec",

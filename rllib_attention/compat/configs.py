@@ -64,6 +64,20 @@ def user_model_config(config: AlgorithmConfig) -> dict[str, Any] | DefaultModelC
     return config._model_config
 
 
+def steps_otherwise(config: AlgorithmConfig) -> bool:
+    """Return whether something comes between gradients and the steps of optimizers.
+
+    Gradient scalers, schedulers of torch, or gradients that are not looked at. Public: only
+    `config.experimental(_torch_grad_scaler_class=, _torch_lr_scheduler_classes=)` and
+    `config.training(torch_skip_nan_gradients=)` in `rllib/algorithms/algorithm_config.py`.
+
+    Args:
+        config: Any config of the new API stack.
+    """
+    has_more = config._torch_grad_scaler_class or config._torch_lr_scheduler_classes
+    return bool(has_more or config.torch_skip_nan_gradients)
+
+
 def spec_model_config(spec: RLModuleSpec) -> dict[str, Any]:
     """Return a module spec's own model config, as a dict.
 

@@ -6,6 +6,7 @@ P stacked rows, R the rows of a context.
 
 import copy
 import dataclasses
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,17 +17,22 @@ from ray.rllib.core.columns import Columns
 from ray.rllib.core.models.base import ENCODER_OUT, Encoder
 from ray.rllib.core.models.configs import ModelConfig
 from ray.rllib.core.models.torch.base import TorchModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.chunk_checks import check_chunks, rows_by_hand
 from rllib_attention.encoder.embedding import Embedding
 from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
-from rllib_attention.encoder.packed_runs import WindowLayout, read_layout
+from rllib_attention.encoder.known_outputs import KnownOutputs
+from rllib_attention.encoder.packed_runs import RunLayout, WindowLayout, read_layout
 from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
-from rllib_attention.encoder.rollout_cache import RolloutCache
+from rllib_attention.encoder.rollout_cache import StepCache
+from rllib_attention.encoder.weights import Weights
 from rllib_attention.nn import PackedLayout, Transformer
+
+_RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
+_OF_THIS_ENCODER = ("_weights", "_known_outputs")
 
 
 @dataclass
@@ -124,7 +130,7 @@ class AttentionEncoder(TorchModel, Encoder):
             dropout=attention.dropout_rate(windowed=config.windowed),
         )
         self._obs_shape = tuple(config.observation_space.shape or ())
-        self._cache: RolloutCache | None = None
+        self._cache: StepCache | None = None
         self._is_copy = False
         self._is_training_pass = False
 
@@ -136,7 +142,20 @@ class AttentionEncoder(TorchModel, Encoder):
     @property
     def is_target(self) -> bool:
         """Whether this is a target network: a copy of which nothing is trained."""
-        return self._is_copy and not any(p.requires_grad for p in self.parameters())
+        return self._is_copy and not self._weights.require_grad()
+
+    @functools.cached_property
+    def _weights(self) -> Weights:
+        return Weights(self)
+
+    @functools.cached_property
+    def _known_outputs(self) -> KnownOutputs:
+        return KnownOutputs(self._weights)
+
+    @functools.cached_property
+    def _is_random(self) -> bool:
+        """Whether a tokenizer of the user's own drops out."""
+        return any(isinstance(part, _RANDOM) for part in self.embedding.modules())
 
     def get_initial_state(self) -> dict[str, Tensor]:
         """Returns an empty context for one row, or nothing for a `windowed` encoder."""
@@ -152,7 +171,7 @@ class AttentionEncoder(TorchModel, Encoder):
             prev=rows.clone() if prev.size else None,
         ).to_state()
 
-    def attach(self, cache: RolloutCache, name: str) -> None:
+    def attach(self, cache: StepCache, name: str) -> None:
         """Connects the encoder to a runner's memory; `RolloutMemory` calls this.
 
         Args:
@@ -228,6 +247,19 @@ class AttentionEncoder(TorchModel, Encoder):
         layout = read_layout(packed, tags)
         # All passes over current observations are training; next ones make targets.
         dropout = self._may_drop() and not layout.is_next
+
+        encode = functools.partial(self._encode_windows, obs, prev, tags, layout, dropout)
+        is_random = self._is_random or (dropout and self.transformer.dropout > 0)
+        return encode() if is_random else self._known_outputs.of(packed, encode)
+
+    def _encode_windows(
+        self,
+        obs: Tensor,
+        prev: Tensor,
+        tags: Tensor,
+        layout: RunLayout | WindowLayout,
+        dropout: bool,
+    ) -> Tensor:
         obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
         if isinstance(layout, WindowLayout):
             tokens = self.embedding(obs, prev).unflatten(0, tags.shape)
@@ -236,7 +268,7 @@ class AttentionEncoder(TorchModel, Encoder):
         if layout.tokens is not None:
             obs, prev = obs[layout.tokens], prev[layout.tokens]
         out = self.transformer(self.embedding(obs, prev), layout.packed, dropout=dropout)
-        return out if layout.outputs is None else out[layout.outputs]
+        return out if layout.outputs is None else out.index_select(0, layout.outputs)
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:
@@ -273,8 +305,10 @@ class AttentionEncoder(TorchModel, Encoder):
         return new
 
     def __getstate__(self) -> dict:
-        """Leaves the rollout cache out of copies and pickles."""
-        return {**self.__dict__, "_cache": None}
+        """Leaves the rollout cache, and what looks at weights, out of copies and pickles."""
+        return {
+            key: value for key, value in self.__dict__.items() if key not in _OF_THIS_ENCODER
+        } | {"_cache": None}
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:

@@ -48,6 +48,40 @@ class TimeRankMultiDistribution(TorchMultiDistribution):
         pairs = zip(child_distributions(self), tree.flatten(value), strict=True)
         return sum(dist.logp(_without_component_rank(dist, action)) for dist, action in pairs)
 
+    def to_deterministic(self) -> TorchMultiDistribution:
+        """Returns the distribution of the most probable actions."""
+        certain = super().to_deterministic()
+        # Any child's row: a categorical one has no dimension of its own.
+        child = child_distributions(self)[0]
+        row = child.logits[..., 0] if isinstance(child, TorchCategorical) else child.entropy()
+        parts = tree.unflatten_as(certain.sample(), child_distributions(certain))
+        return CertainMultiDistribution(parts, torch.zeros_like(row))
+
+
+class CertainMultiDistribution(TorchMultiDistribution):
+    """A nested action that is certain.
+
+    The log-probabilities of RLlib's have the shapes of the actions themselves, and adding those of
+    parts with different shapes fails (`core/distribution/torch/torch_distribution.py`,
+    `TorchDeterministic.logp`, in `TorchMultiDistribution.logp`).
+
+    Args:
+        parts: The parts' distributions, nested as the space.
+        zeros: For each row of a batch, (B,) or (B, T).
+    """
+
+    def __init__(self, parts: Any, zeros: Tensor):
+        super().__init__(parts)
+        self._zeros = zeros
+
+    def logp(self, value: Any) -> Tensor:
+        """Returns 0 for each row.
+
+        Args:
+            value: Not read.
+        """
+        return self._zeros
+
 
 def _without_component_rank(dist: Any, action: Tensor) -> Tensor:
     """Squeezes a discrete action of (B, [T,] 1) to (B, [T])."""

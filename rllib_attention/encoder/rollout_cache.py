@@ -3,19 +3,26 @@
 Shapes: B batch, C context, D embed dim.
 """
 
-import itertools
+from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.embedding import Embedding
 from rllib_attention.encoder.inputs import RolloutStep
 from rllib_attention.encoder.rollout_history import RolloutHistory
+from rllib_attention.encoder.weights import Weights
 from rllib_attention.nn import KVCache, Stepper, Transformer
 
-_unversioned = itertools.count(start=-1, step=-1)
+
+class StepCache(Protocol):
+    """What computes an encoder's rollout steps."""
+
+    def forward(self, obs: Tensor, step: RolloutStep) -> Tensor:
+        """Computes the current step, (B, *obs) → (B, D)."""
+        ...
 
 
 class RolloutCache:
@@ -24,8 +31,8 @@ class RolloutCache:
     RLlib builds a runner's next batch before a weight sync and uses it after
     (`SingleAgentEnvRunner._sample`), so whether the cache fits the weights is decided here, in
     the forward pass. A slot whose keys and values are not those of the current weights, up to the
-    step before, is filled anew from its raw history. What cannot be seen are writes through
-    `parameter.data` in place, which torch does not count: use `torch.no_grad()` instead.
+    step before, is filled anew from its raw history. `Weights.fingerprint` says what
+    cannot be seen.
 
     Args:
         embedding: The encoder's way from inputs to tokens.
@@ -43,10 +50,10 @@ class RolloutCache:
     ):
         self.embedding, self.transformer = embedding, transformer
         self.attention, self.history = attention, history
+        self._weights = Weights(embedding, transformer)
         self._kv: KVCache | None = None
         self._stepper: Stepper | None = None
-        self._weights: tuple = ()
-        self._owners: list[dict[str, nn.Parameter | None]] | None = None
+        self._fingerprint: tuple = ()
         self._next = np.zeros(0, np.int64)  # the step that each slot's keys and values reach
         self._tenants = np.zeros(0, np.int64)  # whose keys and values they are
 
@@ -88,14 +95,11 @@ class RolloutCache:
 
     def _fresh(self, device: torch.device) -> KVCache:
         """Returns the cache; an empty one if the weights, the slots or the device changed."""
-        if self._owners is None:
-            parts = (*self.embedding.modules(), *self.transformer.modules())
-            self._owners = [part._parameters for part in parts if part._parameters]
-        weights = (device, *_fingerprint(self._owners))
-        is_known = weights == self._weights and len(self._next) == self.history.num_slots
+        fingerprint = (device, *self._weights.fingerprint())
+        is_known = fingerprint == self._fingerprint and len(self._next) == self.history.num_slots
         if self._kv is not None and is_known:
             return self._kv
-        self._weights = weights
+        self._fingerprint = fingerprint
         self._next = np.full(self.history.num_slots, -1)
         self._tenants = np.zeros(self.history.num_slots, np.int64)
         self._stepper = Stepper(self.transformer)
@@ -107,6 +111,7 @@ class RolloutCache:
             window=self.attention.window,
             device=device,
             dtype=self.embedding.input.weight.dtype,
+            distance_bias=self.transformer.distance_bias,
         )
         return self._kv
 
@@ -127,14 +132,3 @@ class RolloutCache:
         device = self.embedding.input.weight.device
         carried = None if prev is None else torch.from_numpy(prev).to(device)
         return self.embedding(torch.from_numpy(obs).to(device), carried)
-
-
-def _fingerprint(owners: list[dict[str, nn.Parameter | None]]) -> list[int]:
-    """Returns what changes when a weight is written (version), moved or replaced (address, id)."""
-    parameters = [p for owner in owners for p in owner.values() if p is not None]
-    try:
-        versions = [p._version for p in parameters]
-    except RuntimeError:
-        # Tensors made under inference mode have no version: never equal, so never reused.
-        versions = [next(_unversioned)]
-    return [*versions, *map(id, parameters), *[p.data_ptr() for p in parameters]]

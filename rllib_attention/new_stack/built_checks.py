@@ -32,9 +32,8 @@ def check_built(algorithm: Algorithm, module_ids: Collection[str] | None) -> Non
     wanted = known_modules(config) if module_ids is None else module_ids
     _check_modules(lost=sorted(set(wanted) - set(options)))
     _check_pieces(algorithm)
-    offline = None
-    if trains_offline(config):
-        offline = OfflineSampling.of(config)
+    offline = OfflineSampling.of(config) if trains_offline(config) else None
+    if offline is not None or config.num_learners > 1:
         _check_lookback(config, max(attention.history_len for attention in options.values()))
     check_settings(config, algorithm_traits(config), list(options.values()), offline)
 
@@ -59,12 +58,13 @@ def _check_modules(lost: list[str]) -> None:
 
 
 def _check_lookback(config: AlgorithmConfig, history_len: int) -> None:
-    """Raises if chunks of recorded episodes come without their past; a rollout's bring it along."""
+    """Raises if parts of episodes would come without their past; a rollout's bring it along."""
     lookback = config.episode_lookback_horizon
     if lookback < history_len:
         raise ValueError(
             f"`episode_lookback_horizon` must be at least the {history_len} steps that attention "
-            f"looks back in recorded episodes, got {lookback}. Use "
+            f"looks back where episodes are recorded, or split between learners, got {lookback}. "
+            "Use "
             f"`config.env_runners(episode_lookback_horizon={history_len})`."
         )
 

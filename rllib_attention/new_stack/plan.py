@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
+from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
@@ -28,6 +29,7 @@ from rllib_attention.new_stack.connectors import (
     BootstrapVTraceAtFragmentEnds,
 )
 from rllib_attention.new_stack.connectors.factories import AppendPieces, as_list
+from rllib_attention.new_stack.learner import attention_learner
 from rllib_attention.new_stack.module_specs import (
     MAX_SEQ_LEN,
     known_modules,
@@ -35,6 +37,9 @@ from rllib_attention.new_stack.module_specs import (
 )
 from rllib_attention.new_stack.offline import OfflineSampling, offline_sampling
 from rllib_attention.search_space import SearchSpace, longest_history
+
+# From here on, steps of the past are cheaper carried as one array than as RLlib's lookback.
+_LONG_PAST = 256
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class AttentionPlan:
         model_config: That of all modules.
         env_to_module_connector: Factory of the user's pieces, then ours.
         learner_connector: Factory of the user's pieces, then ours.
+        learner_class: The algorithm's, or the user's, with quicker steps; None where there is none.
         on_algorithm_init: The user's callbacks, then ours.
         episode_lookback_horizon: Steps of the past that travel with a fragment.
         offline: How recorded episodes are sampled; None for algorithms that read none.
@@ -59,6 +65,7 @@ class AttentionPlan:
     model_config: dict[str, Any] | DefaultModelConfig
     env_to_module_connector: Callable[..., Any]
     learner_connector: Callable[..., Any]
+    learner_class: type[Learner] | None
     on_algorithm_init: list[Callable[..., None]]
     episode_lookback_horizon: int
     offline: OfflineSampling | None
@@ -74,7 +81,7 @@ class AttentionPlan:
             env_to_module_connector=self.env_to_module_connector,
             episode_lookback_horizon=self.episode_lookback_horizon,
         )
-        config.learners(learner_connector=self.learner_connector)
+        config.learners(learner_connector=self.learner_connector, learner_class=self.learner_class)
         config.callbacks(on_algorithm_init=self.on_algorithm_init)
         if self.offline is not None:
             self.offline.apply(config)
@@ -109,10 +116,25 @@ def make_plan(
         model_config=as_dict(given) | options if shared else given,
         env_to_module_connector=_appended(config, "env_to_module_connector", AddRolloutContext),
         learner_connector=_appended(config, "learner_connector", *_train_pieces(traits)),
+        learner_class=_learner_class(config),
         on_algorithm_init=_callbacks(config, module_ids),
-        episode_lookback_horizon=max(config.episode_lookback_horizon, history_len),
+        episode_lookback_horizon=_lookback_horizon(config, traits, history_len),
         offline=_offline(config, space, traits) if trains_offline(config) else None,
     )
+
+
+def _lookback_horizon(config: AlgorithmConfig, traits: AlgorithmTraits, history_len: int) -> int:
+    """Returns how much of its past RLlib keeps with a fragment.
+
+    RLlib turns a lookback into arrays step by step, and not observations alone. A long past is
+    much cheaper in the one array that `carry_context` puts into a fragment. But what splits
+    fragments (several learners) or stores them (replay, recordings) leaves the lookback only.
+    """
+    own = config.episode_lookback_horizon
+    stays_whole = traits.data_path is DataPath.SEQUENCE and config.num_learners <= 1
+    if history_len > _LONG_PAST and stays_whole and not trains_offline(config):
+        return own
+    return max(own, history_len)
 
 
 def _offline(
@@ -146,6 +168,13 @@ def _appended(
     if isinstance(given, AppendPieces):
         return given
     return AppendPieces(given, makers)
+
+
+def _learner_class(config: AlgorithmConfig) -> type[Learner] | None:
+    try:
+        return attention_learner(config.learner_class)
+    except NotImplementedError:  # in algorithms that leave the learner to the user
+        return None
 
 
 def _callbacks(

@@ -2,6 +2,7 @@
 
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.block import Block
+from rllib_attention.nn.context_step import ContextStep
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import Gate, GRUGate, ResidualGate
 from rllib_attention.nn.kv_cache import KVCache
@@ -22,6 +23,7 @@ __all__ = [
     "AttentionMask",
     "Block",
     "BlockedMask",
+    "ContextStep",
     "FeedForward",
     "GRUGate",
     "Gate",

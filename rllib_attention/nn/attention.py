@@ -112,8 +112,9 @@ class MultiHeadAttention(nn.Module):
 
     def _position_mask(self, query: Tensor, mask: AttentionMask) -> tuple[Tensor, Tensor]:
         """Returns the content query, and the mask with the position score where there is one."""
+        bias = mask.joined(self.position)
         query, position_query = self.position.split_query(query)
-        if position_query is None:
-            return query, mask.bias.to(query.dtype)
-        where = self.position.bias(position_query, mask.distance, self.position.rows())
-        return query, torch.add(mask.bias, where, alpha=self.head_size**-0.5).to(query.dtype)
+        if position_query is not None:
+            where = self.position.bias(position_query, mask.distance, self.position.rows())
+            bias = torch.add(bias, where, alpha=self.head_size**-0.5)
+        return query, bias.to(query.dtype)

@@ -27,6 +27,8 @@ class KVCache:
         window: Time steps W that a query attends to.
         device: Where the buffers live.
         dtype: Their type.
+        distance_bias: What the position scheme adds to scores at each distance, (H, W), or None:
+            `Transformer.distance_bias`.
 
     Raises:
         ValueError: If there is no stride, or a stride or size is no positive integer.
@@ -42,6 +44,7 @@ class KVCache:
         window: int,
         device: torch.device,
         dtype: torch.dtype,
+        distance_bias: Tensor | None,
     ):
         if not strides:
             raise ValueError("`strides` must hold one number for each layer, got none.")
@@ -56,6 +59,7 @@ class KVCache:
                 stride=stride,
                 device=device,
                 dtype=dtype,
+                distance_bias=distance_bias,
             )
             for stride in self.strides
         }

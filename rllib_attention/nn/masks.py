@@ -5,11 +5,14 @@ worked out from a few numbers on the host, needed before any kernel starts. Shap
 S tokens in a row, W window, Q queries, K keys.
 """
 
-from dataclasses import dataclass
+from collections.abc import Hashable
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from rllib_attention.nn.positions import NoPosition
 
 
 @dataclass(frozen=True)
@@ -24,6 +27,22 @@ class AttentionMask:
 
     bias: Tensor
     distance: Tensor
+    _joined: dict[Hashable, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def joined(self, position: NoPosition) -> Tensor:
+        """Returns the mask with the position's fixed bias, worked out once for all its encoders.
+
+        Args:
+            position: A position scheme.
+
+        Returns:
+            (..., 1, Q, K) or (..., H, Q, K).
+        """
+        if position.key not in self._joined:
+            with torch.inference_mode(False):  # so that passes with gradients can take it, too
+                where = position.fixed_bias(self.distance)
+                self._joined[position.key] = self.bias if where is None else self.bias + where
+        return self._joined[position.key]
 
 
 def row_mask(valid: Tensor, query: Tensor, key: Tensor, window: int, stride: int) -> AttentionMask:

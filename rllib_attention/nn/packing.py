@@ -16,12 +16,17 @@ Layouts are worked out on the host: they are small, and needed before any kernel
 Shapes: B batch, S tokens in a row, T outputs of a row, N packed tokens, W window.
 """
 
+from collections.abc import Callable, Hashable
+from typing import Any, TypeVar
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from rllib_attention.nn.checks import check_int
 from rllib_attention.nn.masks import BlockedMask
+
+_Value = TypeVar("_Value")
 
 
 class PackedLayout:
@@ -56,6 +61,7 @@ class PackedLayout:
         self.is_full = not first.any() and bool((stop == size).all())
         self.position = ranges(first, stop)  # (N,) position in its row of each token
         self.row = np.repeat(np.arange(len(first)), stop - first)
+        self._known: dict[Hashable, Any] = {}
         self._order: np.ndarray | None = None  # of the sorted tokens among unsorted ones
         if stride > 1:
             residue = self.row * stride + self.position % stride
@@ -126,6 +132,20 @@ class PackedLayout:
         reach = int(before.max(initial=0))
         block = max(8, -(-max(min(reach, 32), reach // 4) // 8) * 8)
         return BlockedMask(query, before, len(self), block, self.device)
+
+    def remember(self, key: Hashable, work_out: Callable[[], _Value]) -> _Value:
+        """Returns what follows from the layout alone, worked out when it is first asked for.
+
+        Several encoders run over the same layout: actor and critics, and their targets.
+
+        Args:
+            key: What it depends on besides the layout.
+            work_out: Works it out.
+        """
+        if key not in self._known:
+            with torch.inference_mode(False):  # so that passes with gradients can take it, too
+                self._known[key] = work_out()
+        return self._known[key]
 
     def send(self, array: np.ndarray) -> Tensor:
         """Returns an array as a tensor beside the rows."""

@@ -6,6 +6,7 @@ E head size.
 """
 
 import functools
+from collections.abc import Hashable
 
 import numpy as np
 import torch
@@ -20,7 +21,14 @@ _TABLE_SIZE = 2048
 
 
 class NoPosition(nn.Module):
-    """No position information: attention is a set operation over the window."""
+    """No position information: attention is a set operation over the window.
+
+    Attributes:
+        key: What `angles` and `fixed_bias` depend on besides their arguments: schemes with the same
+            key have the same.
+    """
+
+    key: Hashable = None
 
     def angles(self, steps: np.ndarray, device: torch.device) -> Tensor | None:
         """Returns what `rotate` needs for tokens at these time steps: nothing here.
@@ -56,6 +64,15 @@ class NoPosition(nn.Module):
         """Returns what `bias` needs and what depends on weights alone: nothing here."""
         return None
 
+    def fixed_bias(self, distance: Tensor) -> Tensor | None:
+        """Returns what is added to scores whatever the query and the weights: nothing here.
+
+        Args:
+            distance: Strides from key to query, (Q, K) or (..., 1, Q, K), integers; in [0, W)
+                wherever a query may attend.
+        """
+        return None
+
     def bias(self, query: Tensor, distance: Tensor, rows: Tensor | None) -> Tensor:
         """Not used: only schemes with a position query have a bias.
 
@@ -85,6 +102,7 @@ class RotaryPosition(NoPosition):
         if head_size % 2:
             raise ValueError(f"`head_size` must be even for rotary positions, got {head_size}.")
         self.head_size, self.base = head_size, base
+        self.key = ("rotary", head_size, base)
 
     def angles(self, steps: np.ndarray, device: torch.device) -> Tensor:
         """Returns the rotation of each time step.
@@ -152,24 +170,14 @@ class RecencyPosition(RotaryPosition):
     def __init__(self, num_heads: int, head_size: int):
         super().__init__(head_size)
         slopes = torch.tensor([*(0.25**head for head in range(num_heads - 1)), 0.0])
-        # `bias` is divided by sqrt(E) by whoever asks for it.
-        self.register_buffer("slopes", slopes * head_size**0.5, persistent=False)
+        self.register_buffer("slopes", slopes, persistent=False)
+        self.key = ("recency", num_heads, head_size)
 
-    def split_query(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the query for both scores; that of the position does not depend on it.
-
-        Args:
-            query: (..., H, Q, E).
-        """
-        return query, query
-
-    def bias(self, query: Tensor, distance: Tensor, rows: Tensor | None) -> Tensor:
-        """Returns -m_h times the distance, not yet divided by sqrt(E).
+    def fixed_bias(self, distance: Tensor) -> Tensor:
+        """Returns -m_h times the distance.
 
         Args:
-            query: Not read.
-            distance: Steps from key to query, (Q, K) or (..., 1, Q, K), integers in [0, W).
-            rows: Not read.
+            distance: Strides from key to query, (Q, K) or (..., 1, Q, K), integers.
 
         Returns:
             (H, Q, K) or (..., H, Q, K).

@@ -20,8 +20,8 @@ class StepIndex:
     Attributes:
         write: Entries of the flattened rings, for keys and values in the order (B, 2, H).
         rings: Rings to read, (B,), or a slice of B where they lie in order.
-        bias: What to add to scores: 0 for the entries of the episode, -inf for others,
-            (B*H, 1, W) or, if it is 0 everywhere, (B*H, 1, 1).
+        bias: What to add to scores: -inf for entries that are not of the episode, for others what
+            the distance adds, (B*H, 1, W) or, if it is 0 everywhere, (B*H, 1, 1).
         distance: Returns the strides from each entry to the current step, (B, 1, 1, W).
     """
 
@@ -50,6 +50,7 @@ class Rings:
         stride: Time steps s between neighbours in a ring.
         device: Where the rings are.
         dtype: Type of what is added to scores.
+        distance_bias: What each distance adds to scores, (H, W); None for nothing.
 
     Raises:
         ValueError: If a size is no positive integer.
@@ -64,6 +65,7 @@ class Rings:
         stride: int,
         device: torch.device,
         dtype: torch.dtype,
+        distance_bias: Tensor | None = None,
     ):
         sizes = {
             "num_slots": num_slots,
@@ -75,6 +77,7 @@ class Rings:
             check_int(name, value, 1)
         self.num_slots, self.num_heads, self.window = num_slots, num_heads, window
         self.stride, self.device, self.dtype = stride, device, dtype
+        self._turns = None if distance_bias is None else _turns(distance_bias.to(device, dtype))
         self._select(np.arange(num_slots))
 
     def locate(self, slots: np.ndarray, steps: np.ndarray, starts: np.ndarray) -> StepIndex:
@@ -95,12 +98,15 @@ class Rings:
             write += (ring - slots)[:, None] * (self.num_heads * self.window)
             is_one_slice = self._in_order and (ring == ring[0] + slots).all()
             rings = slice(ring[0], ring[0] + len(ring)) if is_one_slice else self._send(ring)
-        # Mostly every window is full: then nothing is hidden.
         bias = self._open_bias
+        if self._turns is not None:
+            turns = self._turns.index_select(0, self._send(self.window - entry))
+            bias = turns.view(-1, 1, self.window)
+        # Mostly every window is full: then nothing is hidden.
         if seen.min() < self.window - 1:
             hidden = self._distance(entry) > seen[:, None]
             scores = np.where(hidden, -np.inf, 0.0).repeat(self.num_heads, axis=0)[:, None]
-            bias = self._send(scores).to(self.dtype)
+            bias = bias + self._send(scores).to(self.dtype)
         return StepIndex(
             write=self._send(write.ravel()),
             rings=rings,
@@ -147,3 +153,14 @@ class Rings:
 
     def _send(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(array).to(self.device)
+
+
+def _turns(distance_bias: Tensor) -> Tensor:
+    """Returns what is added to a ring's entries if the current step is W, W-1, … 0, (W + 1, H, W).
+
+    With the current step at entry e, entry w lies (e - w) mod W strides back. So each turn is a
+    window on the same two rounds, and takes no memory of its own.
+    """
+    window = distance_bias.shape[-1]
+    rounds = distance_bias[:, -torch.arange(2 * window, device=distance_bias.device) % window]
+    return rounds.unfold(1, window, 1).transpose(0, 1)

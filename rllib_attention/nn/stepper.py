@@ -112,6 +112,7 @@ class _Layer:
 
     def scores(self, query: Tensor, key: Tensor, index: StepIndex) -> Tensor:
         """Queries (B, H, E) and keys (B*H, E, W) → scores (B*H, 1, W)."""
+        # The index has the fixed part of the position's bias.
         bias, scale = index.bias, self.head_size**-0.5
         query, position_query = self.position.split_query(query.unsqueeze(-2))
         if position_query is not None:

@@ -98,6 +98,14 @@ class Transformer(nn.Module):
         """Past time steps that the output at one step depends on."""
         return (self.window - 1) * sum(self.strides)
 
+    @property
+    def distance_bias(self) -> Tensor | None:
+        """What the position scheme adds to scores at each distance, (H, W); None for nothing."""
+        position = self.blocks[0].attention.position  # of the same scheme in every block
+        device = self.norm.weight.device
+        bias = position.fixed_bias(torch.arange(self.window, device=device)[None])
+        return None if bias is None else bias.squeeze(1)
+
     def forward(self, tokens: Tensor, layout: PackedLayout, *, dropout: bool = False) -> Tensor:
         """Runs packed tokens: no work on padding, cost linear in tokens and window.
 
@@ -110,9 +118,9 @@ class Transformer(nn.Module):
             The output tokens in packed order, to be given to `layout.unpack`.
         """
         probability = self.dropout if dropout else 0.0
-        for block, context, stride in self._layers():
-            view = PackedView(layout, context, stride, self.window)
-            tokens, layout = block(tokens, view, probability), view.kept
+        views = layout.remember((self.window, *self.strides), lambda: self._views(layout))
+        for block, view in zip(self.blocks, views, strict=True):
+            tokens = block(tokens, view, probability)
         return self.norm(tokens)
 
     def forward_rows(
@@ -195,6 +203,14 @@ class Transformer(nn.Module):
                 steps=steps,
             )
             tokens, layout = block(tokens, view), view.kept
+
+    def _views(self, layout: PackedLayout) -> list[PackedView]:
+        """Returns each layer's view of packed tokens."""
+        views = []
+        for _, context, stride in self._layers():
+            views.append(PackedView(layout, context, stride, self.window))
+            layout = views[-1].kept
+        return views
 
     def _layers(self) -> Iterator[tuple[Block, int, int]]:
         """Returns each block, the context that later ones read, and the stride of the next one."""

@@ -5,6 +5,7 @@ the same for all. Shapes: B batch, S tokens in a row, N packed tokens, N' kept t
 E head size, D embed dim, Q queries, K keys, W window.
 """
 
+from collections.abc import Hashable
 from typing import Protocol
 
 import numpy as np
@@ -15,6 +16,7 @@ from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.masks import AttentionMask, row_mask
 from rllib_attention.nn.packing import PackedLayout
+from rllib_attention.nn.positions import NoPosition
 
 # Of which a recording view holds all weights at a time.
 _BLOCKS_AT_ONCE = 16
@@ -55,6 +57,7 @@ class PackedView:
         self._blocked = layout.blocked(window, query)
         is_same = len(query) == len(layout) and layout.stride == next_stride
         self._keep = None if is_same else layout.send(query)
+        self._angles: dict[Hashable, tuple[Tensor | None, Tensor | None]] = {}
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps (N, D) to C of the kept tokens, (N', D)."""
@@ -68,13 +71,28 @@ class PackedView:
 
     def _project(self, attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Returns queries in blocks' order, (blocks * block, H, E), keys and values, (N, H, E)."""
-        angles, blocked = attention.position.angles(self.steps, x.device), self._blocked
-        # Where nearly all tokens are queries, one projection of all is fastest.
-        if 4 * len(self.kept) > 3 * len(x):
+        angles, query_angles = self._position(attention.position, x.device)
+        blocked = self._blocked
+        if self._projects_all:
             query, key, value = attention.project(x, angles)
             return blocked.queries(query), key, value
-        query_angles = None if angles is None else blocked.queries(angles)
         return attention.project_apart(blocked.queries(x), query_angles, x, angles)
+
+    @property
+    def _projects_all(self) -> bool:
+        # Where nearly all tokens are queries, one projection of all is fastest.
+        return 4 * len(self.kept) > 3 * len(self.steps)
+
+    def _position(
+        self, position: NoPosition, device: torch.device
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Returns the angles of all tokens, and of the queries in blocks' order."""
+        if position.key not in self._angles:
+            with torch.inference_mode(False):  # so that passes with gradients can take them, too
+                angles = position.angles(self.steps, device)
+                query_angles = None if angles is None else self._blocked.queries(angles)
+            self._angles[position.key] = angles, query_angles
+        return self._angles[position.key]
 
     def _attend(
         self, attention: MultiHeadAttention, query: Tensor, key: Tensor, value: Tensor

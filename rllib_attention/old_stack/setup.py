@@ -7,8 +7,6 @@ from collections.abc import Collection, Sequence
 from typing import Any
 
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
-from ray.rllib.algorithms.impala import IMPALAConfig
-from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.models.catalog import MODEL_DEFAULTS
 from ray.rllib.policy.policy import PolicySpec
 
@@ -17,8 +15,11 @@ from rllib_attention.old_stack import MODEL_NAME, NEW_STACK
 from rllib_attention.old_stack.model import AttentionModelV2
 from rllib_attention.search_space import SearchSpace
 
-# Why each of RLlib's other algorithms cannot train a model with a state on the old API stack.
-_REASONS = {
+# Which algorithms train a model with a state on the old API stack; of the others, why they cannot.
+# By name, so that the classes need not be imported.
+_OBSTACLES: dict[str, str | None] = {
+    "PPOConfig": None,
+    "IMPALAConfig": None,  # also APPO's base
     "BCConfig": "reads recorded rows without states or sequences",
     "MARWILConfig": "reads recorded rows without states or sequences",
     "CQLConfig": "gives its networks neither states nor past observations",
@@ -77,16 +78,14 @@ def _check_stack(config: AlgorithmConfig) -> None:
 
 
 def _check_algorithm(config: AlgorithmConfig) -> None:
-    if isinstance(config, PPOConfig | IMPALAConfig):  # APPO derives from IMPALA
-        return
     names = [cls.__name__ for cls in type(config).__mro__]
-    reason = next(
-        (_REASONS[name] for name in names if name in _REASONS),
-        "is not known to train models with a state",
-    )
+    known = [_OBSTACLES[name] for name in names if name in _OBSTACLES]
+    obstacle = known[0] if known else "is not known to train models with a state"
+    if obstacle is None:
+        return
     raise ValueError(
         f"{names[0].removesuffix('Config')} cannot use attention on RLlib's old API stack, where "
-        f"it {reason}: expected PPO, APPO or IMPALA. On the new API stack it can: {NEW_STACK}."
+        f"it {obstacle}: expected PPO, APPO or IMPALA. On the new API stack it can: {NEW_STACK}."
     )
 
 

@@ -146,5 +146,7 @@ def _bytes(counts: dict) -> Iterator[Figure]:
         value = spread([shipped[ATTENTION][kind] / shipped[MLP][kind]])
         aim = BYTES if kind == "own" else None
         yield Figure(f"bytes shipped per env step, against {LABELS[MLP]}, {words}", value, aim)
-    value = spread([stored[ATTENTION]["stored"] / stored[MLP]["stored"]])
-    yield Figure(f"bytes stored per env step by SAC, against {LABELS[MLP]}", value, BYTES)
+    for algorithm, models in stored.items():
+        value = spread([models[ATTENTION] / models[MLP]])
+        name = f"{REPLAYING[algorithm]}, bytes stored per env step, against {LABELS[MLP]}"
+        yield Figure(name, value, BYTES)

@@ -3,13 +3,12 @@
 Measured by pickling, which is what Ray does to ship: columns, lookback and bookkeeping together.
 """
 
-import dataclasses
 from typing import Any
 
 from ray import cloudpickle
 
 from tests.benchmarks import phases
-from tests.benchmarks.labels import ATTENTION, GTRXL, SAC_MODELS
+from tests.benchmarks.labels import ATTENTION, GTRXL, MLP, REPLAYING
 from tests.benchmarks.models import ppo_config, replay_config
 from tests.benchmarks.options import Options, Size
 
@@ -37,26 +36,31 @@ def shipped_bytes(size: Size, options: Options) -> dict[str, dict[str, float]]:
 
 
 def stored_bytes(size: Size, options: Options) -> dict[str, dict[str, float]]:
-    """Measures what SAC's replay buffer holds after it has been fed step by step.
+    """Measures what replay buffers hold after they have been fed step by step.
 
     Args:
         size: Width and window.
-        options: The command line.
+        options: The command line; the longest of its runs is what attention samples.
 
     Returns:
-        Bytes per env step by model, under `stored`.
+        Bytes per env step by algorithm and model.
     """
-    found = {}
-    for model in SAC_MODELS:
-        few = dataclasses.replace(options, replay_batch=1)
-        run_len = 1 if model == ATTENTION else None
-        algo = replay_config("sac", size, few, run_len=run_len).build_algo()
-        buffer = algo.local_replay_buffer
-        for _ in range(2 * options.episode_length):
-            buffer.add(phases.rollout(algo, options.num_envs))
-        algo.stop()
-        found[model] = {"stored": _size(buffer.episodes) / buffer.get_num_timesteps()}
-    return found
+    return {
+        algorithm: {
+            model: _stored(algorithm, size, options, run_len)
+            for model, run_len in ((ATTENTION, max(options.run_lens)), (MLP, None))
+        }
+        for algorithm in REPLAYING
+    }
+
+
+def _stored(algorithm: str, size: Size, options: Options, run_len: int | None) -> float:
+    algo = replay_config(algorithm, size, options, run_len=run_len).build_algo()
+    buffer = algo.local_replay_buffer
+    for _ in range(2 * options.episode_length):
+        buffer.add(phases.rollout(algo, options.num_envs))
+    algo.stop()
+    return _size(buffer.episodes) / buffer.get_num_timesteps()
 
 
 def _without_lookback(episodes: list) -> list:

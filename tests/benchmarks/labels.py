@@ -3,7 +3,7 @@
 ATTENTION, MLP, LSTM, DEEP_LSTM, GTRXL = "attention", "mlp", "lstm", "deep_lstm", "gtrxl"
 
 PPO_MODELS = (ATTENTION, LSTM, DEEP_LSTM, GTRXL, MLP)
-SAC_MODELS = (ATTENTION, MLP)  # RLlib's SAC has no LSTM
+# RLlib has no LSTM for them.
 REPLAYING = {"sac": "SAC", "dqn": "DQN, prioritised"}
 
 LABELS = {

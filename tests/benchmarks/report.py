@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.benchmarks.aims import Figure, figures
-from tests.benchmarks.labels import LABELS, MLP, REPLAYING
+from tests.benchmarks.labels import ATTENTION, LABELS, MLP, REPLAYING
 from tests.benchmarks.timing import ratio, spread
 
 _PHASES = ("rollout", "sample", "learner", "priorities", "iteration")
@@ -137,8 +137,11 @@ def _bytes(counts: dict) -> list[str]:
         ],
     )
     stored = table(
-        ("SAC model", "stored in the replay buffer"),
-        [(LABELS[m], f"{c['stored']:,.0f}") for m, c in counts["stored"].items()],
+        ("in the replay buffer of", LABELS[ATTENTION], LABELS[MLP]),
+        [
+            (REPLAYING[algorithm], f"{models[ATTENTION]:,.0f}", f"{models[MLP]:,.0f}")
+            for algorithm, models in counts["stored"].items()
+        ],
     )
     return [shipped, stored]
 

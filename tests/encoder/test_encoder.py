@@ -1,44 +1,17 @@
-"""The encoder on its own: dropout, copies, what it refuses, and a cache that notices weights."""
+"""The encoder on its own: dropout, copies, and what it refuses."""
 
 import copy
 import pickle
 import re
 
-import gymnasium as gym
-import numpy as np
 import pytest
 import torch
 from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.utils import make_target_network
 from ray.rllib.core.models.base import ENCODER_OUT
-from ray.rllib.core.models.configs import MLPEncoderConfig
 
-from rllib_attention import AttentionConfig, AttentionEncoderConfig
-from rllib_attention.encoder.inputs import ChunkContext, RolloutStep
-from rllib_attention.encoder.rollout_memory import RolloutMemory
-
-SPACE = gym.spaces.Box(-1, 1, (3,), np.float32)
-TOKENIZER = MLPEncoderConfig(input_dims=(3,), hidden_layer_dims=[], output_layer_dim=8)
-
-
-def build(**options):
-    torch.manual_seed(0)
-    options = {"dim": 8, "num_heads": 2, "num_layers": 2, "window": 4, "ffn_dim": 8} | options
-    return AttentionEncoderConfig(
-        attention=AttentionConfig(**options),
-        tokenizer_config=TOKENIZER,
-        observation_space=SPACE,
-        action_space=gym.spaces.Discrete(2),
-    ).build()
-
-
-def chunk(steps=10, context=6):
-    state = ChunkContext(
-        context=torch.randn(2, context, 3),
-        context_length=torch.tensor([context, 0]),
-        chunk_length=torch.tensor([steps, min(4, steps)]),
-    )
-    return {Columns.OBS: torch.randn(2, steps, 3), Columns.STATE_IN: state.to_state()}
+from rllib_attention import AttentionEncoderConfig
+from tests.encoder.support import SPACE, TOKENIZER, Rollout, build, chunk
 
 
 def test_dropout_acts_in_training_passes_only():
@@ -78,102 +51,6 @@ def test_gradients_reach_every_step_of_the_context():
     encoder(batch)[ENCODER_OUT][0].pow(2).sum().backward()
     assert (context.grad[0].abs().sum(-1) > 0).all()
     assert (context.grad[1] == 0).all()  # the second row's context is not valid
-
-
-class Rollout:
-    """Drives an encoder step by step as a runner does."""
-
-    def __init__(self, encoder, rows):
-        self.encoder, self.rows, self.step = encoder, rows, 0
-        self.memory = RolloutMemory([encoder], "the RLModule")
-        self.open([str(i) for i in range(len(rows))])
-
-    def open(self, keys):
-        self.slots = [self.memory.slots.open(key) for key in keys]
-        for slot in self.slots:
-            self.memory.history.begin(slot, 0)
-
-    def write(self, step):
-        for slot, row in zip(self.slots, self.rows, strict=True):
-            self.memory.history.write(slot, step, row[step].numpy(), None)
-
-    def run(self):
-        self.write(self.step)
-        self.step += 1
-        return self.forward(self.step - 1)
-
-    def forward(self, step):
-        handle = torch.tensor([[slot, step] for slot in self.slots])
-        batch = {Columns.OBS: self.rows[:, step], Columns.STATE_IN: RolloutStep(handle).to_state()}
-        return self.encoder(batch)[ENCODER_OUT]
-
-    def expected(self):
-        """The newest step from all raw observations, without a cache."""
-        empty = self.encoder.get_initial_state()
-        state = {k: torch.stack([v] * len(self.rows)) for k, v in empty.items()}
-        batch = {Columns.OBS: self.rows[:, : self.step], Columns.STATE_IN: state}
-        return self.encoder(batch)[ENCODER_OUT][:, -1].detach()
-
-
-def replace_weight(encoder):
-    encoder.embedding.input.weight = torch.nn.Parameter(encoder.embedding.input.weight * 1.5)
-
-
-def load_state(encoder):
-    encoder.load_state_dict({k: v * 1.5 for k, v in encoder.state_dict().items()})
-
-
-def load_by_assignment(encoder):
-    state = {k: v * 1.5 for k, v in encoder.state_dict().items()}
-    encoder.load_state_dict(state, assign=True)
-
-
-def set_data(encoder):
-    encoder.embedding.input.weight.data = encoder.embedding.input.weight * 1.5
-
-
-def optimise(encoder):
-    optimiser = torch.optim.SGD(encoder.parameters(), lr=0.5)
-    sum(p.sum() for p in encoder.parameters()).backward()
-    optimiser.step()
-
-
-@pytest.mark.parametrize(
-    "change", [replace_weight, load_state, load_by_assignment, set_data, optimise]
-)
-def test_cache_is_rebuilt_when_weights_change(change):
-    encoder = build().eval()
-    rollout = Rollout(encoder, torch.randn(3, 25, 3))
-    for step in range(20):
-        if step in (2, 13):
-            before = rollout.expected() if step else None
-            change(encoder)
-            assert not torch.allclose(rollout.expected(), before)
-        torch.testing.assert_close(rollout.run(), rollout.expected(), atol=1e-5, rtol=0)
-
-
-def test_a_batch_of_another_time_is_refused():
-    rollout = Rollout(build().eval(), torch.randn(2, 5, 3))
-    rollout.run()
-    with pytest.raises(RuntimeError, match="history stands at steps"):
-        rollout.forward(3)
-
-
-def test_a_slot_of_another_episode_is_not_mistaken_for_it():
-    """Random actions skip the forward pass: a slot may pass on unnoticed, at the same step."""
-    encoder = build().eval()
-    first = Rollout(encoder, torch.randn(2, 9, 3))
-    for _ in range(5):
-        first.run()
-    second = Rollout.__new__(Rollout)
-    second.__dict__ |= first.__dict__ | {"rows": torch.randn(2, 9, 3), "step": 0}
-    first.memory.slots.collect([], running=True)
-    second.open(["2", "3"])
-    assert second.slots == first.slots
-    for step in range(5):
-        second.write(step)
-    second.step = 5
-    torch.testing.assert_close(second.run(), second.expected(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("duplicate", [copy.deepcopy, lambda e: pickle.loads(pickle.dumps(e))])

@@ -10,8 +10,8 @@ from ray.rllib.core.models.configs import MLPEncoderConfig
 
 from rllib_attention import AttentionConfig
 from rllib_attention.encoder.encoder import AttentionEncoderConfig
-from rllib_attention.encoder.packed_runs import stream_tags, window_tags
 from rllib_attention.encoder.packed_window import pack_tokens, packed_size, unpack_tokens
+from rllib_attention.encoder.run_tags import stream_tags, window_tags
 
 OBS_SIZE, NUM_FEATURES = 3, 2
 CONTEXT = 8
@@ -20,9 +20,8 @@ CLOSE = {"rtol": 1e-6, "atol": 1e-6}
 
 def make_encoder(dtype=np.float32, **options):
     torch.manual_seed(0)
-    attention = AttentionConfig(
-        dim=16, num_heads=2, num_layers=2, window=5, prev_rewards=NUM_FEATURES, **options
-    )
+    fields = {"dim": 16, "num_heads": 2, "num_layers": 2, "window": 5}
+    attention = AttentionConfig(**fields | {"prev_rewards": NUM_FEATURES} | options)
     assert attention.context_len == CONTEXT
     return AttentionEncoderConfig(
         attention=attention,
@@ -40,7 +39,8 @@ def make_runs(rng, num_context, num_outputs, *, dtype=np.float32, is_next=False,
     obs = rng.integers(0, 9, (num_tokens, OBS_SIZE)).astype(dtype)
     features = rng.normal(size=(num_tokens, NUM_FEATURES)).astype(np.float32)
     row_size = row_size or -(-num_tokens // num_rows)
-    tags = stream_tags(num_context, num_outputs, row_size, is_next=is_next)
+    ahead = np.ones_like(num_context) if is_next else None
+    tags = stream_tags(num_context, num_outputs, row_size, ahead=ahead)
     filled = np.pad(np.arange(num_tokens), (0, len(tags) - num_tokens), constant_values=0)
     stream = pack_tokens(obs[filled], features[filled], tags).reshape(num_rows, row_size, -1)
     windows = np.zeros((num_rows, CONTEXT + 1, stream.shape[-1]), stream.dtype)

@@ -63,6 +63,15 @@ def test_lookback_in_recorded_episodes():
     check(use_attention(PPOConfig(), window=9).env_runners(episode_lookback_horizon=1))
 
 
+def test_lookback_where_learners_share_fragments():
+    """They were one when attention was added, and fragments stayed whole."""
+    config = use_attention(PPOConfig(), window=32, dilation=32)
+    check(config)
+    with refuses("`episode_lookback_horizon` must be at least the 1023 steps"):
+        check(config.learners(num_learners=2))
+    check(config.env_runners(episode_lookback_horizon=1023))
+
+
 @pytest.mark.parametrize(
     ("method", "setting"),
     [

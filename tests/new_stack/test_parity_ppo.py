@@ -41,6 +41,19 @@ def test_dilated_windows(stop, options):
     assert worst_mismatch(algo, iterations=3) < PARITY
 
 
+@pytest.mark.parametrize("prev", [{}, {"prev_actions": 3, "prev_rewards": 1}], ids=str)
+def test_a_past_too_long_for_a_lookback(stop, prev):
+    """A context of 288 steps, carried by fragments of 37; episodes shorter and longer."""
+    algo = stop(build(ppo(lengths=(20, 700)), window=17, dilation=17, **prev))
+    assert algo.config.episode_lookback_horizon == 1
+    assert worst_mismatch(algo, iterations=10) < PARITY
+
+
+def test_a_past_too_long_for_a_lookback_from_remote_runners(stop):
+    config = ppo(lengths=(20, 700)).env_runners(num_env_runners=2, rollout_fragment_length=19)
+    assert worst_mismatch(stop(build(config, window=17, dilation=17)), iterations=6) < PARITY
+
+
 def test_dilated_windows_of_remote_runners(stop):
     config = ppo(lengths=(2, 120)).env_runners(num_env_runners=2, rollout_fragment_length=19)
     assert worst_mismatch(stop(build(config, dilation=4)), iterations=2) < PARITY

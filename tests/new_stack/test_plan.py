@@ -42,6 +42,7 @@ def test_a_plan_changes_nothing_and_its_application_changes_what_it_says(config_
         "_model_config",
         "_env_to_module_connector",
         "_learner_connector",
+        "_learner_class",
         "callbacks_on_algorithm_init",
         "episode_lookback_horizon",
     }
@@ -100,6 +101,20 @@ def test_search_spaces_raise_the_lookback_to_the_longest():
     made = plan(PPOConfig(), num_layers=tune.grid_search([1, 3]), window=tune.choice([4, 8]))
     assert made.episode_lookback_horizon == 3 * 7
     assert plan(PPOConfig(), num_layers=1, window=1).episode_lookback_horizon == 1  # RLlib's own
+
+
+@pytest.mark.parametrize(
+    ("config", "is_long"),
+    [
+        (PPOConfig(), False),  # fragments carry it
+        (PPOConfig().learners(num_learners=2), True),  # which split fragments
+        (SACConfig(), True),  # whose buffer may store them apart
+        (BCConfig(), True),
+    ],
+)
+def test_a_long_past_is_no_lookback_where_fragments_stay_whole(config, is_long):
+    horizon = plan(config, window=32, dilation=32).episode_lookback_horizon
+    assert horizon == (1023 if is_long else 1)
 
 
 def test_a_second_plan_adds_no_second_pieces():

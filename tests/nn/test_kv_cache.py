@@ -21,7 +21,8 @@ def build(**options):
         "head_size": SIZE,
         "window": WINDOW,
     }
-    cache = KVCache(**sizes | options, device=CPU, dtype=torch.float32)
+    sizes |= {"device": CPU, "dtype": torch.float32, "distance_bias": None}
+    cache = KVCache(**sizes | options)
     for ring in cache.layers:
         ring.fill_(float("nan"))  # what was never written must not be read
     return cache
@@ -105,6 +106,23 @@ def test_reading_slots_in_order_copies_nothing(slots, steps, is_view):
         start = cache.layers[layer].data_ptr()
         end = start + cache.layers[layer].numel() * cache.layers[layer].element_size()
         assert (start <= key.data_ptr() < end) is expected
+
+
+@pytest.mark.parametrize("window", [1, 2, 5, 40])
+@pytest.mark.parametrize("slots", [[0, 1, 2, 3], [3, 0]])
+def test_distances_add_what_the_position_scheme_says(slots, window):
+    distance_bias = torch.randn(HEADS, window)
+    cache, plain = (build(window=window, distance_bias=x) for x in (distance_bias, None))
+    slots = np.array(slots)
+    starts = np.arange(len(slots))
+    for step in range(7, 10 + 2 * window):  # rings fill up and turn
+        steps = step + starts % 2
+        pairs = zip(*(c.locate(slots, steps, starts).values() for c in (cache, plain)), strict=True)
+        for index, expected in pairs:
+            bias = index.bias.view(len(slots), HEADS, window)
+            hidden = expected.bias.expand(-1, 1, window).reshape(bias.shape) < 0
+            added = distance_bias[torch.arange(HEADS)[:, None], index.distance()[:, 0]]
+            torch.testing.assert_close(bias, added.masked_fill(hidden, -torch.inf), atol=0, rtol=0)
 
 
 def test_a_cache_made_under_inference_mode_serves_outside_of_it():

@@ -27,6 +27,7 @@ def test_no_position_changes_nothing():
     assert query is x
     assert where is None
     assert position.rows() is None
+    assert position.fixed_bias(torch.zeros(1, 1)) is None
     before = x.clone()
     position.rotate_(x, None)
     assert torch.equal(x, before)

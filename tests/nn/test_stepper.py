@@ -9,7 +9,12 @@ from tests.nn.rows import DIM, HEAD_SIZE, HEADS, build, episode
 
 OPTIONS = [
     {"position": position, "gate": gate, "num_layers": num_layers, "window": window, "ffn_dim": ffn}
-    for position, gate in [("rotary", "residual"), ("relative", "gru"), ("none", "residual")]
+    for position, gate in [
+        ("rotary", "residual"),
+        ("recency", "residual"),
+        ("relative", "gru"),
+        ("none", "residual"),
+    ]
     for num_layers, window in [(1, 1), (1, 6), (2, 4), (3, 3), (2, 40)]
     for ffn in (0, 8)
 ]
@@ -50,6 +55,7 @@ class Rollout:
             window=self.model.window,
             device=torch.device("cpu"),
             dtype=torch.float32,
+            distance_bias=self.model.distance_bias,
         )
         for ring in self.cache.layers:
             ring.fill_(1e6)  # what was never written must not be read

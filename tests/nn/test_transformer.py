@@ -17,6 +17,7 @@ from tests.nn.rows import (
     by_episode,
     episode,
     gradient,
+    layout_of,
     packed,
     ragged_rows,
 )
@@ -158,6 +159,23 @@ def test_training_after_inference_mode(position):
     # With gradients, torch may choose another kernel.
     torch.testing.assert_close(out, expected.clone(), atol=1e-5, rtol=1e-5)
     assert gradient(out, valid, x).abs().sum() > 0
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+@pytest.mark.parametrize("is_same", [True, False])
+def test_stacks_that_share_a_layout_compute_what_they_compute_alone(position, is_same):
+    """Actor, critics and targets run over one layout: masks and angles are worked out once."""
+    model = build(position=position, num_layers=2, window=7)
+    other = build(position=position if is_same else "rotary", num_layers=2, window=7)
+    x, valid = ragged_rows(model)
+    expected = [packed(m, x, valid) for m in (model, other)]
+    layout = layout_of(valid)
+    with torch.inference_mode():
+        model(layout.pack(x), layout)
+    for m, out in zip((model, other), expected, strict=True):
+        shared = layout.unpack(m(layout.pack(x), layout))
+        torch.testing.assert_close(shared, out, atol=0, rtol=0)
+        assert gradient(shared, valid, x).abs().sum() > 0
 
 
 @pytest.mark.parametrize("position", POSITIONS)

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import gymnasium as gym
 from ray.rllib.connectors.connector_v2 import ConnectorV2
@@ -62,6 +63,20 @@ class AttentionModule:
         return obs
 
 
+# Each module's attention encoders, and whether it nests states. Walking a module takes longer than
+# building a small batch, and its parts stay the same.
+_parts: WeakKeyDictionary[nn.Module, tuple[tuple[AttentionEncoder, ...], bool]]
+_parts = WeakKeyDictionary()
+
+
+def _parts_of(module: nn.Module) -> tuple[tuple[AttentionEncoder, ...], bool]:
+    if module not in _parts:
+        parts = list(module.modules())
+        nests = any(isinstance(p, AttentionActorCriticEncoder) and p.nests_state for p in parts)
+        _parts[module] = tuple(p for p in parts if isinstance(p, AttentionEncoder)), nests
+    return _parts[module]
+
+
 def inspect_module(module: RLModule) -> AttentionModule | None:
     """Returns what there is to know of a module with attention, None for one without.
 
@@ -73,8 +88,7 @@ def inspect_module(module: RLModule) -> AttentionModule | None:
             part of its observations its encoders read.
     """
     module = getattr(module, "unwrapped", lambda: module)()
-    parts = list(module.modules()) if isinstance(module, nn.Module) else []
-    encoders = tuple(part for part in parts if isinstance(part, AttentionEncoder))
+    encoders, nests_state = _parts_of(module) if isinstance(module, nn.Module) else ((), False)
     if not encoders:
         return None
     max_seq_len = module.model_config.get("max_seq_len")
@@ -87,7 +101,7 @@ def inspect_module(module: RLModule) -> AttentionModule | None:
     return AttentionModule(
         encoders,
         max_seq_len,
-        any(isinstance(p, AttentionActorCriticEncoder) and p.nests_state for p in parts),
+        nests_state,
         _observation_path(module.observation_space, encoders[0].config.observation_space),
     )
 

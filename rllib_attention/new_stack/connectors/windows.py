@@ -21,9 +21,9 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import EpisodeType
 
-from rllib_attention.encoder.packed_runs import MAX_ROWS, stream_tags, window_tags
 from rllib_attention.encoder.packed_window import pack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
+from rllib_attention.encoder.run_tags import MAX_ROWS, stream_tags, window_tags
 from rllib_attention.new_stack.connectors.attention_module import (
     AttentionModule,
     episodes_with_attention,
@@ -160,10 +160,10 @@ def run_streams(runs: RunSteps, module: AttentionModule) -> tuple[np.ndarray, np
     most = slots * (context + min(runs.run_len, num_rows) + int(runs.n_step.max()))
     row_size = -(-max(most, *(num_rows + int(n.sum()) for n in before)) // num_rows)
     streams = []
-    for num_context, ahead in zip(before, (0, runs.n_step), strict=True):
-        first = runs.start + runs.num_past + ahead - num_context
+    for num_context, ahead in zip(before, (None, runs.n_step), strict=True):
+        first = runs.start + runs.num_past + (0 if ahead is None else ahead) - num_context
         at = ranges(first, first + num_context + runs.length)
-        tags = stream_tags(num_context, runs.length, row_size, is_next=ahead is runs.n_step)
+        tags = stream_tags(num_context, runs.length, row_size, ahead=ahead)
         steps = np.zeros(len(tags), at.dtype)  # padding repeats the first
         steps[: len(at)] = at
         tokens = pack_tokens(obs[steps], prev[steps], tags)

@@ -17,14 +17,13 @@ five minutes on one core; `docs/learning.md` discusses results.
 
 import argparse
 import json
-import logging
 import multiprocessing
 import os
-import traceback
-import warnings
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.benchmarks.learning.one_run import run_one
 from tests.benchmarks.learning.report import read_runs, render
 from tests.benchmarks.learning.tasks import TASKS
 
@@ -77,31 +76,10 @@ def runs_of(args: argparse.Namespace) -> list[dict]:
     return runs
 
 
-def run_one(fields: dict, folder: Path) -> None:
-    """Does one run in this process; prints an error instead of raising it.
-
-    Args:
-        fields: Of the `Run`.
-        folder: Where its file goes.
-    """
-    import ray
-
-    from tests.benchmarks.learning.run import Run, execute
-
-    warnings.filterwarnings("ignore")
-    logging.getLogger("ray").setLevel(logging.ERROR)
-    run = Run(**fields)
-    try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR", num_cpus=1)
-        last = execute(run, folder)["curve"][-1]
-        print(f"{run.name}: {last['value']:.3f} after {last['steps']:,} steps", flush=True)
-    except Exception:
-        print(f"{run.name} failed:\n{traceback.format_exc()}", flush=True)
-
-
 def main() -> None:
-    """Runs what is missing, then writes the report."""
+    """Runs what is missing, then writes the report; exits with code 1 if a run failed."""
     args = parse_args()
+    done: list[bool] = []
     args.out.mkdir(parents=True, exist_ok=True)
     if not args.report_only:
         os.environ["OMP_NUM_THREADS"] = "1"  # read when a new process imports torch
@@ -110,10 +88,14 @@ def main() -> None:
         context = multiprocessing.get_context("spawn")
         # A process of its own for each run: nothing of the one before is left.
         with context.Pool(args.processes, maxtasksperchild=1) as pool:
-            pool.starmap(run_one, jobs, chunksize=1)
+            done = pool.starmap(run_one, jobs, chunksize=1)
+            pool.close()
+            pool.join()
     report = render(read_runs(args.out))
     (args.out / "report.md").write_text(report)
     print(report)
+    if not all(done):
+        sys.exit(f"{done.count(False)} of {len(done)} runs failed: see above")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,53 @@
+"""Outputs of an encoder that need not be computed twice."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.weak import WeakTensorKeyDictionary
+
+from rllib_attention.encoder.weights import Weights
+
+
+class KnownOutputs:
+    """What an encoder made of observations that it is given again under the same weights.
+
+    RLlib's SAC and TQC ask their Q networks twice about the same observations: for the replayed
+    actions, and, with all weights frozen, for those of the policy. An encoder sees no actions, so
+    its second output is the first one without its history of gradients. Outputs are kept no longer
+    than the observations.
+
+    Args:
+        weights: All that an output depends on besides the observations.
+    """
+
+    def __init__(self, weights: Weights):
+        self._weights, self._known = weights, WeakTensorKeyDictionary()
+
+    def of(self, obs: Tensor, work_out: Callable[[], Tensor]) -> Tensor:
+        """Returns the output for some observations.
+
+        Args:
+            obs: The observations.
+            work_out: Computes it.
+
+        Returns:
+            That of an earlier training pass, detached, where no gradient is wanted; else a new one.
+        """
+        if torch.is_grad_enabled() and (self._weights.require_grad() or obs.requires_grad):
+            output = work_out()
+            # Its history would keep the observations alive.
+            self._known[obs] = self._state(obs), output.detach()
+            return output
+        if obs in self._known:
+            state, output = self._known[obs]
+            if state == self._state(obs):
+                return output
+        return work_out()
+
+    def _state(self, obs: Tensor) -> tuple[Any, ...]:
+        """Returns what changes when the same pass would give another output."""
+        device = obs.device.type
+        autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
+        return obs._version, autocast, *self._weights.fingerprint()

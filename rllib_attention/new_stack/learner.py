@@ -1,0 +1,163 @@
+"""Learners that lose no time between a gradient and its step.
+
+An attention encoder has some 25 small tensors. RLlib's `TorchLearner` looks at each of them twice
+for non-finite numbers, takes the norm of each, and steps each on its own.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from ray.rllib.core.learner.learner import Learner
+from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.utils.metrics import ALL_MODULES
+from torch import Tensor
+
+from rllib_attention.compat import steps_otherwise
+
+# To type checkers, the learner that the mixin is put in front of.
+_Base: Any = object
+Gradients = dict[Any, Tensor]
+# What RLlib takes for a norm that is not finite.
+_LIMIT = 10e8
+
+
+class AttentionLearnerMixin(_Base):
+    """What `attention_learner` puts in front of a learner class.
+
+    It changes how updates are computed, not which: methods that a learner class of the user's own
+    overrides are left to it.
+    """
+
+    def register_optimizer(self, *, optimizer: Any, **kwargs: Any) -> None:
+        """Registers an optimizer; Adam steps all tensors in one kernel.
+
+        Args:
+            optimizer: As for RLlib.
+            **kwargs: As for RLlib.
+        """
+        _fuse(optimizer)
+        super().register_optimizer(optimizer=optimizer, **kwargs)
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        """Restores a state, whichever learner has written it.
+
+        Args:
+            state: From `get_state`.
+        """
+        super().set_state(state)
+        for optimizer in self._optimizers():
+            _fuse(optimizer)
+
+    def postprocess_gradients_for_module(
+        self, *, module_id: str, config: Any = None, module_gradients_dict: Gradients
+    ) -> Gradients:
+        """Clips gradients, or logs their norm, as RLlib does; by the global norm in few kernels.
+
+        Args:
+            module_id: As for RLlib.
+            config: As for RLlib.
+            module_gradients_dict: As for RLlib.
+
+        Returns:
+            The gradients.
+        """
+        is_rllibs = _is(super().postprocess_gradients_for_module, Learner)
+        is_global = config.grad_clip_by == "global_norm" if config.grad_clip else True
+        if not (is_rllibs and is_global and (config.grad_clip or config.log_gradients)):
+            return super().postprocess_gradients_for_module(
+                module_id=module_id, config=config, module_gradients_dict=module_gradients_dict
+            )
+        for name, optimizer in self.get_optimizers_for_module(module_id):
+            found = self.filter_param_dict_for_optimizer(module_gradients_dict, optimizer)
+            gradients = [gradient.detach() for gradient in found.values()]
+            norm = global_norm(gradients)
+            if config.grad_clip and gradients:
+                torch._foreach_mul_(gradients, (config.grad_clip / (norm + 1e-6)).clamp(max=1.0))
+            key = (module_id, f"gradients_{name}_global_norm")
+            self.metrics.log_value(key=key, value=norm, window=1)
+        return module_gradients_dict
+
+    def apply_gradients(self, gradients_dict: Gradients) -> None:
+        """Steps all optimizers, after one check of all gradients.
+
+        Gradients that are not finite are left to RLlib, which says so and skips or mends the step.
+
+        Args:
+            gradients_dict: Gradients by parameter.
+        """
+        optimizers = list(self._optimizers())
+        parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
+        for parameter, gradient in gradients_dict.items():
+            parameter.grad = gradient
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        is_rllibs = _is(super().apply_gradients, TorchLearner)
+        if not is_rllibs or steps_otherwise(self.config) or not _are_finite(gradients):
+            return super().apply_gradients(gradients_dict)
+        for optimizer in optimizers:
+            optimizer.step()
+        return None
+
+    def _optimizers(self) -> Iterator[Any]:
+        for module_id in (*self.module.keys(), ALL_MODULES):
+            yield from (optimizer for _, optimizer in self.get_optimizers_for_module(module_id))
+
+
+_learners: dict[type[Learner], type[Learner]] = {}
+
+
+def attention_learner(learner_class: type[Learner]) -> type[Learner]:
+    """Returns a learner class that steps many small tensors at once.
+
+    Args:
+        learner_class: An algorithm's learner class, or your own subclass of it.
+
+    Returns:
+        A subclass of it, the same one for the same class; a class that is no `TorchLearner` as it
+        is.
+    """
+    is_torch = isinstance(learner_class, type) and issubclass(learner_class, TorchLearner)
+    if not is_torch or issubclass(learner_class, AttentionLearnerMixin):
+        return learner_class
+    if learner_class not in _learners:
+        name = f"Attention{learner_class.__name__}"
+        body = {"__doc__": f"{learner_class.__name__} for attention.", "__module__": __name__}
+        _learners[learner_class] = type(name, (AttentionLearnerMixin, learner_class), body)
+    return _learners[learner_class]
+
+
+def _fuse(optimizer: Any) -> None:
+    """Lets an Adam that was built without a say about it step all its tensors in one kernel."""
+    if type(optimizer) not in (torch.optim.Adam, torch.optim.AdamW):
+        return
+    for group in optimizer.param_groups:
+        is_open = group["fused"] is None and group["foreach"] is None
+        is_open &= not (group["differentiable"] or group["capturable"])
+        kinds = {(p.device.type, p.is_floating_point()) for p in group["params"]}
+        if is_open and kinds <= {("cpu", True), ("cuda", True)}:
+            group["fused"] = True
+
+
+def _is(method: Any, owner: type) -> bool:
+    """Returns whether a bound method is that of a class, overridden by none between."""
+    return method.__func__ is getattr(owner, method.__name__)
+
+
+def _are_finite(gradients: list[Tensor]) -> bool:
+    if not gradients:
+        return True
+    largest = torch.stack(torch._foreach_norm(gradients, math.inf)).max()
+    return math.isfinite(largest)
+
+
+def global_norm(gradients: list[Tensor]) -> Tensor:
+    """Returns the norm of all gradients as one vector: RLlib's `compute_global_norm`.
+
+    Args:
+        gradients: The gradients, on one device.
+    """
+    if not gradients:
+        return torch.tensor(0.0)
+    norms = torch.stack(torch._foreach_norm(gradients)).nan_to_num(neginf=-_LIMIT, posinf=_LIMIT)
+    return torch.linalg.vector_norm(norms).nan_to_num(neginf=-_LIMIT, posinf=_LIMIT)

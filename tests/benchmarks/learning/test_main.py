@@ -1,0 +1,20 @@
+"""The command: it runs what is missing in processes of their own, and writes the report."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_the_command_runs_and_reports(tmp_path: Path) -> None:
+    training = '{"train_batch_size_per_learner": 512, "num_epochs": 1}'
+    command = [sys.executable, "-m", "tests.benchmarks.learning", f"--out={tmp_path}"]
+    command += ["--tasks", "t_maze_10", "--models", "mlp", "--seeds", "0", "--budget=512"]
+    root = Path(__file__).parents[3]
+    done = subprocess.run(
+        [*command, f"--training={training}"], cwd=root, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == 0, done.stderr
+    [file] = tmp_path.glob("*.json")
+    assert [row["steps"] for row in json.loads(file.read_text())["curve"]] == [512]
+    assert "t_maze_10" in (tmp_path / "report.md").read_text()

@@ -1,0 +1,1 @@
+"""Tests of `rllib_attention.export`."""

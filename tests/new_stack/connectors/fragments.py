@@ -1,0 +1,47 @@
+"""Fragments of one played episode, and modules that the connectors can read."""
+
+import types
+
+import gymnasium as gym
+import numpy as np
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+
+from rllib_attention import AttentionConfig
+from rllib_attention.encoder.prev_inputs import PrevInputs
+
+ACTIONS = gym.spaces.Discrete(5)
+ATTENTION = AttentionConfig(num_layers=2, window=4, prev_actions=3, prev_rewards=1)  # C = 6
+LENGTH = 30
+
+
+def module(attention=ATTENTION, max_seq_len=4):
+    """Returns what the connectors know of a module."""
+    prev = PrevInputs(ACTIONS, attention.prev_actions, attention.prev_rewards)
+    return types.SimpleNamespace(
+        attention=attention,
+        prev_inputs=prev,
+        max_seq_len=max_seq_len,
+        observation=lambda obs: obs,
+    )
+
+
+def played(length=LENGTH):
+    """Returns the episode's observations, actions and rewards."""
+    rng = np.random.default_rng(0)
+    obs = [rng.normal(size=2).astype(np.float32) for _ in range(length + 1)]
+    return obs, [int(a) for a in rng.integers(5, size=length)], list(rng.normal(size=length))
+
+
+def fragment(start, stop, lookback):
+    """Returns steps `start` to `stop` of the played episode, with some of the steps before."""
+    obs, actions, rewards = played()
+    first = start - lookback
+    return SingleAgentEpisode(
+        observations=obs[first : stop + 1],
+        actions=actions[first:stop],
+        rewards=rewards[first:stop],
+        observation_space=gym.spaces.Box(-9, 9, (2,), np.float32),
+        action_space=ACTIONS,
+        len_lookback_buffer=lookback,
+        t_started=start,
+    )

@@ -1,0 +1,1 @@
+"""Properties that hold for random inputs. Many cases: `--hypothesis-profile=nightly`."""
