@@ -27,7 +27,7 @@ FLOORS = [
     {"dispatch"},
     {"policy"},
     {"inspection"},
-    {"__init__"},
+    {"__init__", "__main__"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 MODULES = {
