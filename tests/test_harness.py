@@ -2,7 +2,7 @@
 
 from ray.rllib.algorithms.ppo import PPOConfig
 
-from rllib_attention.encoder import rollout_cache
+from rllib_attention.encoder.weights import Weights
 from tests.harness import PARITY, build, mismatch, prepare, sample
 
 
@@ -13,7 +13,7 @@ def test_a_stale_cache_is_seen(stop, monkeypatch):
     algo = stop(build(config))
     assert mismatch(algo, sample(algo, num_timesteps=60)) < PARITY
     # Weights seem never to change, so that nothing is ever computed anew.
-    monkeypatch.setattr(rollout_cache, "_fingerprint", lambda owners: [])
+    monkeypatch.setattr(Weights, "fingerprint", lambda self: [])
     sample(algo, num_timesteps=30)
     algo.train()
     assert mismatch(algo, sample(algo, num_timesteps=60)) > 1e-3

@@ -62,11 +62,15 @@ def make_attention(corridor_length: int) -> AttentionConfig:
         for window in range(2, 41):
             # Each layer's stride is the reach of all layers below it: no step is left out.
             attention = AttentionConfig(
-                dim=32,
+                dim=64,
                 num_heads=4,
                 num_layers=num_layers,
                 window=window,
                 dilation=window,
+                ffn_dim=0,
+                # Only the far past counts, and nothing in it is noise.
+                position="rotary",
+                dropout=0.0,
                 max_seq_len=corridor_length + 1,
             )
             if attention.context_len >= corridor_length:
