@@ -11,7 +11,7 @@ from rllib_attention.new_stack.algorithms import algorithm_traits, trains_offlin
 from rllib_attention.new_stack.connectors.factories import AppendPieces
 from rllib_attention.new_stack.module_specs import known_modules, module_options
 from rllib_attention.new_stack.offline import OfflineSampling
-from rllib_attention.new_stack.settings_checks import check_settings
+from rllib_attention.new_stack.settings_checks import check_settings, warn_of_dropout_in_kl
 
 
 def check_built(algorithm: Algorithm, module_ids: Collection[str] | None) -> None:
@@ -36,6 +36,7 @@ def check_built(algorithm: Algorithm, module_ids: Collection[str] | None) -> Non
     if offline is not None or config.num_learners > 1:
         _check_lookback(config, max(attention.history_len for attention in options.values()))
     check_settings(config, algorithm_traits(config), list(options.values()), offline)
+    warn_of_dropout_in_kl(config, list(options.values()))
 
 
 def _check_connectors(config: AlgorithmConfig) -> None:

@@ -11,8 +11,8 @@ from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
 from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator
 
-from rllib_attention import use_attention
-from rllib_attention.new_stack.settings_checks import rounds_to_nothing
+from rllib_attention import AttentionConfig, use_attention
+from rllib_attention.new_stack.settings_checks import rounds_to_nothing, warn_of_dropout_in_kl
 from tests.refusal import refuses
 
 
@@ -127,3 +127,15 @@ def test_other_settings_may_be_left_to_tune(config_class, training):
     """They are checked in the trial."""
     config = config_class().training(**training)
     use_attention(config, window=tune.choice([8, 16]), max_seq_len=32)
+
+
+@pytest.mark.parametrize(
+    ("dropout", "training", "warns"),
+    [(0.2, {}, True), (None, {}, False), (0.1, {}, False), (0.2, {"use_kl_loss": False}, False)],
+)
+def test_dropout_that_the_kl_penalty_would_take_for_a_change(dropout, training, warns, caplog):
+    caplog.set_level("WARNING", "rllib_attention")
+    options = [AttentionConfig(dropout=dropout)]
+    warn_of_dropout_in_kl(PPOConfig().training(**training), options)
+    warn_of_dropout_in_kl(SACConfig(), options)  # which has no such penalty
+    assert [("use_kl_loss=False" in r.getMessage()) for r in caplog.records] == [True] * warns
