@@ -16,7 +16,7 @@ from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
-from ray.rllib.core import DEFAULT_MODULE_ID
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune import Checkpoint
 
@@ -102,8 +102,10 @@ def assert_same(actions, expected):
 
 
 def take_sides(algo):
-    """Gives a fresh policy, which is close to uniform, outputs that depend on what it sees."""
-    modules = (algo.learner_group._learner.module[DEFAULT_MODULE_ID], algo.env_runner.module)
+    """Gives fresh policies, which are close to uniform, outputs that depend on what they see."""
+    learned, acting = algo.learner_group._learner.module, algo.env_runner.module
+    acting = dict(acting.items()) if isinstance(acting, MultiRLModule) else {None: acting}
+    modules = [*dict(learned.items()).values(), *acting.values()]
     with torch.no_grad():
         for module in modules:
             for name, weight in module.unwrapped().named_parameters():
@@ -374,6 +376,7 @@ def test_one_module_of_several(stop, tmp_path):
         policy_mapping_fn=lambda agent, *args, **kwargs: "q" if agent == "b" else "p",
     )
     algo = stop(use_attention(config, WITH_PAST).build_algo())
+    take_sides(algo)
     algo.env_runner.sample(num_timesteps=20)
     path = algo.save_to_path(tmp_path)
     with says("`module_id` must name a module with attention, one of ['p', 'q'], but it is miss"):
