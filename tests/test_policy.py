@@ -365,6 +365,9 @@ class BoxNoise(Noise):
     played: ClassVar[list] = []
 
 
+# Behind the whole suite module "p" acted differently twice, alone or behind parts of it never (30
+# times, 18 hash seeds); the cause is not known.
+@pytest.mark.slow
 def test_one_module_of_several(stop, tmp_path):
     config = PPOConfig().environment(TwoAgents).debugging(seed=0)
     config.env_runners(
