@@ -6,12 +6,12 @@ Shapes: B batch, T time, C context.
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from rllib_attention.encoder.inputs import ChunkContext
+from rllib_attention.encoder.tensor_memo import TensorMemo
 from rllib_attention.nn import PackedLayout
 
-_known = WeakTensorKeyDictionary()
+_layouts = TensorMemo()
 
 
 def chunk_layout(obs: Tensor, state: ChunkContext) -> PackedLayout:
@@ -24,16 +24,16 @@ def chunk_layout(obs: Tensor, state: ChunkContext) -> PackedLayout:
         state: Their context.
     """
     lengths = [x for x in (state.context_length, state.chunk_length) if x is not None]
-    if any(x.is_inference() for x in (state.context, *lengths)):
+    if any(x.is_inference() for x in lengths):
         return _work_out(obs, state)  # nobody counts what is written to such tensors
-    # The lengths are kept, too, so that no others can come to lie at their address.
     marks = [(x.data_ptr(), x._version, x.stride()) for x in lengths]
     seen = (obs.shape[:2], obs.device, *marks)
-    known, _, layout = _known.get(state.context, (None, None, None))
-    if layout is None or known != seen:
-        layout = _work_out(obs, state)
-        _known[state.context] = seen, lengths, layout
-    return layout
+    known = _layouts.get(state.context, seen)
+    if known is None:
+        # The lengths are kept, too, so that no others can come to lie at their address.
+        known = _work_out(obs, state), lengths
+        _layouts.put(state.context, known, seen)
+    return known[0]
 
 
 def _work_out(obs: Tensor, state: ChunkContext) -> PackedLayout:

@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
+from rllib_attention.encoder.tensor_memo import TensorMemo
 from rllib_attention.encoder.weights import Weights
 
 
@@ -23,7 +23,7 @@ class KnownOutputs:
     """
 
     def __init__(self, weights: Weights):
-        self._weights, self._known = weights, WeakTensorKeyDictionary()
+        self._weights, self._known = weights, TensorMemo()
 
     def of(self, obs: Tensor, work_out: Callable[[], Tensor]) -> Tensor:
         """Returns the output for some observations.
@@ -38,16 +38,13 @@ class KnownOutputs:
         if torch.is_grad_enabled() and (self._weights.require_grad() or obs.requires_grad):
             output = work_out()
             # Its history would keep the observations alive.
-            self._known[obs] = self._state(obs), output.detach()
+            self._known.put(obs, output.detach(), self._state(obs))
             return output
-        if obs in self._known:
-            state, output = self._known[obs]
-            if state == self._state(obs):
-                return output
-        return work_out()
+        output = self._known.get(obs, self._state(obs))
+        return work_out() if output is None else output
 
     def _state(self, obs: Tensor) -> tuple[Any, ...]:
         """Returns what changes when the same pass would give another output."""
         device = obs.device.type
         autocast = torch.is_autocast_enabled(device) and torch.get_autocast_dtype(device)
-        return obs._version, autocast, *self._weights.fingerprint()
+        return autocast, *self._weights.fingerprint()

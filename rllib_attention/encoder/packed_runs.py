@@ -18,10 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from rllib_attention.encoder.joined_runs import join
 from rllib_attention.encoder.run_tags import FIRST, KIND, NEW, NEXT, OUTPUT, ROW
+from rllib_attention.encoder.tensor_memo import TensorMemo
 from rllib_attention.nn import PackedLayout
 
 
@@ -53,7 +53,7 @@ class WindowLayout:
     is_next: bool
 
 
-_known = WeakTensorKeyDictionary()
+_layouts = TensorMemo()
 
 
 def read_layout(packed: Tensor, tags: Tensor) -> RunLayout | WindowLayout:
@@ -71,19 +71,20 @@ def read_layout(packed: Tensor, tags: Tensor) -> RunLayout | WindowLayout:
     Raises:
         ValueError: If rows were dropped, or are in another order.
     """
-    version, layout = _known.get(packed, (None, None))
-    if version != packed._version:
-        host = tags.detach().cpu().numpy().astype(np.int64)
-        is_next = not ((host > 0) & (host & NEXT == 0)).any()
-        if (host & KIND == OUTPUT).any():
-            joined = join(host, packed)
-            layout = (
-                _read(host, packed.device, is_next) if joined is None else RunLayout(False, *joined)
-            )
-        else:
-            layout = WindowLayout(is_next)
-        _known[packed] = (packed._version, layout)
+    layout = _layouts.get(packed)
+    if layout is None:
+        layout = _find(packed, tags)
+        _layouts.put(packed, layout)
     return layout
+
+
+def _find(packed: Tensor, tags: Tensor) -> RunLayout | WindowLayout:
+    host = tags.detach().cpu().numpy().astype(np.int64)
+    is_next = not ((host > 0) & (host & NEXT == 0)).any()
+    if not (host & KIND == OUTPUT).any():
+        return WindowLayout(is_next)
+    joined = join(host, packed)
+    return _read(host, packed.device, is_next) if joined is None else RunLayout(False, *joined)
 
 
 def _read(tags: np.ndarray, device: torch.device, is_next: bool) -> RunLayout:

@@ -192,3 +192,15 @@ def test_dropout_acts_on_current_observations_only(single_windows):
         expected = encoder.eval()({Columns.OBS: packed})[ENCODER_OUT]
         out = encoder.train()({Columns.OBS: packed})[ENCODER_OUT]
         assert torch.allclose(out, expected, atol=1e-5) == is_next
+
+
+@pytest.mark.parametrize("form", ["stream", "windows"])
+def test_inference_mode_changes_nothing(form):
+    """Its tensors do not count what is written to them."""
+    encoder = make_encoder().eval()
+    stream, windows = make_runs(np.random.default_rng(0), [3, 0], [4, 2])
+    packed = stream if form == "stream" else windows
+    expected = encoder({Columns.OBS: packed})[ENCODER_OUT].detach()
+    with torch.inference_mode():
+        out = encoder({Columns.OBS: packed.clone()})[ENCODER_OUT]
+    torch.testing.assert_close(out, expected, atol=0, rtol=0)
