@@ -17,6 +17,7 @@ import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.core.columns import Columns
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.rllib.utils.metrics import WEIGHTS_SEQ_NO
 
@@ -127,6 +128,12 @@ def prepare(config: AlgorithmConfig, env: Any = RandomEnv, **env_config: Any) ->
     config.rl_module(model_config={"fcnet_hiddens": [16], "head_fcnet_hiddens": []})
     config.debugging(seed=1, log_level="ERROR")
     return config
+
+
+def learner_modules(config: AlgorithmConfig) -> MultiRLModule:
+    """Builds a config's modules as a learner does, without an algorithm."""
+    spaces = dict.fromkeys(config.policies, (VECTOR, DISCRETE))
+    return config.get_multi_rl_module_spec(spaces=spaces).build()
 
 
 def build(

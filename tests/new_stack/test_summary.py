@@ -14,15 +14,9 @@ from rllib_attention.new_stack.summary import (
     summarize_learner,
     summarize_modules,
 )
-from tests.harness import DISCRETE, VECTOR, RandomEnv, prepare
+from tests.harness import RandomEnv, learner_modules, prepare
 
 SMALL = AttentionConfig(dim=16, num_heads=2, num_layers=2, window=5, ffn_dim=16, max_seq_len=16)
-
-
-def modules(config):
-    """The learner's modules."""
-    spaces = dict.fromkeys(config.policies, (VECTOR, DISCRETE))
-    return config.get_multi_rl_module_spec(spaces=spaces).build()
 
 
 def ppo(**model_config) -> PPOConfig:
@@ -43,7 +37,7 @@ def num_weights(module, prefix="") -> int:
 
 @pytest.mark.parametrize("shared", [False, True])
 def test_a_separate_critic_has_an_encoder_of_its_own(shared):
-    built = modules(ppo(vf_share_layers=shared))
+    built = learner_modules(ppo(vf_share_layers=shared))
     [summary] = summarize_modules(built).values()
     assert summary == ModuleSummary(
         num_encoders=1 if shared else 2,
@@ -59,7 +53,7 @@ def test_only_modules_with_attention_are_listed():
     config = PPOConfig().multi_agent(policies={"p0", "p1", "p2"})
     use_attention(config, SMALL, module_ids=["p0"])
     use_attention(config, SMALL, module_ids=["p2"], num_layers=1)
-    built = modules(config)
+    built = learner_modules(config)
     summaries = summarize_modules(built)
     assert sorted(summaries) == ["p0", "p2"]
     for module_id, summary in summaries.items():

@@ -13,19 +13,14 @@ from rllib_attention.new_stack.connectors.attention_module import (
     has_other_stateful,
     inspect_module,
 )
-from tests.harness import DISCRETE, VECTOR
+from tests.harness import learner_modules
 
 SMALL = AttentionConfig(dim=16, num_heads=2, num_layers=2, window=5, ffn_dim=16, max_seq_len=12)
 
 
-def built(config):
-    spaces = dict.fromkeys(config.policies, (VECTOR, DISCRETE))
-    return config.get_multi_rl_module_spec(spaces=spaces).build()
-
-
 def test_a_single_module_is_found_by_its_id_and_by_none():
     """Single-agent episodes name no module."""
-    modules = built(use_attention(PPOConfig(), SMALL))
+    modules = learner_modules(use_attention(PPOConfig(), SMALL))
     found = find_attention(modules)
     assert set(found) == {None, DEFAULT_MODULE_ID}
     assert found[None] is found[DEFAULT_MODULE_ID]
@@ -35,7 +30,7 @@ def test_a_single_module_is_found_by_its_id_and_by_none():
 @pytest.mark.parametrize("shared", [True, False])
 def test_what_is_known_of_ppo(shared):
     config = PPOConfig().rl_module(model_config={"vf_share_layers": shared})
-    known = inspect_module(built(use_attention(config, SMALL))[DEFAULT_MODULE_ID])
+    known = inspect_module(learner_modules(use_attention(config, SMALL))[DEFAULT_MODULE_ID])
     assert len(known.encoders) == 2 - shared
     assert known.attention.window == 5
     assert (known.max_seq_len, known.windowed, known.nests_state) == (12, False, not shared)
@@ -43,14 +38,14 @@ def test_what_is_known_of_ppo(shared):
 
 
 def test_what_is_known_of_dqn():
-    known = inspect_module(built(use_attention(DQNConfig(), SMALL))[DEFAULT_MODULE_ID])
+    known = inspect_module(learner_modules(use_attention(DQNConfig(), SMALL))[DEFAULT_MODULE_ID])
     assert known.windowed
     assert not known.nests_state
 
 
 def test_modules_without_attention():
     config = PPOConfig().multi_agent(policies={"mlp", "attention"})
-    modules = built(use_attention(config, SMALL, module_ids=["attention"]))
+    modules = learner_modules(use_attention(config, SMALL, module_ids=["attention"]))
     found = find_attention(modules)
     assert set(found) == {"attention"}
     assert not has_other_stateful(modules, found)
@@ -58,7 +53,7 @@ def test_modules_without_attention():
 
 
 def test_the_entry_of_nested_observations_that_encoders_read():
-    module = built(use_attention(PPOConfig(), SMALL))[DEFAULT_MODULE_ID]
+    module = learner_modules(use_attention(PPOConfig(), SMALL))[DEFAULT_MODULE_ID]
     wanted = module.observation_space
     other = gym.spaces.Box(0, 1, (4,), np.float32)
     module.observation_space = gym.spaces.Dict(

@@ -11,7 +11,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from rllib_attention import AttentionConfig, use_attention
 from rllib_attention.encoder.inputs import RolloutStep
 from rllib_attention.new_stack.connectors import AddRolloutContext
-from tests.harness import DISCRETE, VECTOR
+from tests.harness import DISCRETE, VECTOR, learner_modules
 
 OPTIONS = AttentionConfig(dim=16, num_heads=2, num_layers=2, window=3, prev_rewards=1)  # C = 4
 
@@ -22,8 +22,7 @@ def module():
         PPOConfig().rl_module(model_config={"fcnet_hiddens": [16], "vf_share_layers": True}),
         OPTIONS,
     )
-    spaces = {DEFAULT_MODULE_ID: (VECTOR, DISCRETE)}
-    return config.get_multi_rl_module_spec(spaces=spaces).build()[DEFAULT_MODULE_ID]
+    return learner_modules(config)[DEFAULT_MODULE_ID]
 
 
 class Episodes:
