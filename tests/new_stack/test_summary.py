@@ -14,7 +14,7 @@ from rllib_attention.new_stack.summary import (
     summarize_learner,
     summarize_modules,
 )
-from tests.harness import RandomEnv, learner_modules, prepare
+from tests.harness import DISCRETE, RandomEnv, learner_modules, prepare
 
 SMALL = AttentionConfig(dim=16, num_heads=2, num_layers=2, window=5, ffn_dim=16, max_seq_len=16)
 
