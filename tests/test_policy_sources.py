@@ -17,9 +17,9 @@ from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
-from tests import memory_env, test_policy
+from tests import memory_env, policies
 from tests.memory_env import RepeatPast
-from tests.test_policy import (
+from tests.policies import (
     SMALL,
     VECTOR,
     assert_same,
@@ -33,12 +33,18 @@ from tests.test_policy import (
     with_pieces,
 )
 
-# Ray's workers do not have the tests' folder on their path.
-for module in (memory_env, test_policy):
-    ray.cloudpickle.register_pickle_by_value(module)
-
 OFFLINE = {"BC": BCConfig, "MARWIL": MARWILConfig, "CQL": CQLConfig, "IQL": IQLConfig}
 TINY = AttentionConfig(dim=8, num_heads=2, num_layers=2, window=3, ffn_dim=8, max_seq_len=5)
+
+
+@pytest.fixture(autouse=True)
+def by_value():
+    """Ray's workers do not have the tests' folder on their path."""
+    ray.cloudpickle.register_pickle_by_value(memory_env)
+    # This one not for good: what is loaded by value sets the attributes of its classes back.
+    ray.cloudpickle.register_pickle_by_value(policies)
+    yield
+    ray.cloudpickle.unregister_pickle_by_value(policies)
 
 
 def by_hand(policy, observations):

@@ -15,8 +15,8 @@ from rllib_attention import AttentionConfig
 from rllib_attention.export import PolicyStep
 from tests.export.sessions import assert_same, play
 from tests.export.test_policy_step import BOUNDED, LEARNED, options
+from tests.policies import NESTED, SMALL, AttentionPolicy, random_policy, take_sides
 from tests.test_docs import code_blocks
-from tests.test_policy import NESTED, SMALL, AttentionPolicy, random_policy, take_sides
 
 PAGE = Path(__file__).parents[2] / "docs" / "acting.md"
 

@@ -14,7 +14,7 @@ from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilte
 from rllib_attention import AttentionConfig, AttentionPolicy
 from rllib_attention.export import PolicyStep, export_step
 from tests.export.sessions import assert_same, play
-from tests.test_policy import (
+from tests.policies import (
     CASES,
     NESTED,
     SMALL,
