@@ -92,8 +92,11 @@ def assert_same(actions, expected):
         )
 
 
-def take_sides(algo):
-    """Gives fresh policies, which are close to uniform, outputs that depend on what they see."""
+def take_sides(algo, scale=0.5):
+    """Gives fresh policies, which are close to uniform, outputs that depend on what they see.
+
+    The larger the scale, the more so, and the more of rounding.
+    """
     learned, acting = algo.learner_group._learner.module, algo.env_runner.module
     acting = dict(acting.items()) if isinstance(acting, MultiRLModule) else {None: acting}
     modules = [*dict(learned.items()).values(), *acting.values()]
@@ -101,7 +104,7 @@ def take_sides(algo):
         for module in modules:
             for name, weight in module.unwrapped().named_parameters():
                 noise = torch.Generator().manual_seed(sum(map(ord, name)))  # the same in both
-                weight.add_(0.5 * torch.randn(weight.shape, generator=noise))
+                weight.add_(scale * torch.randn(weight.shape, generator=noise))
 
 
 def differ(actions, expected):

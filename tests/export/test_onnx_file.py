@@ -87,7 +87,7 @@ def test_every_model(position, gate, window, tmp_path):
 def test_algorithms_and_their_pieces(name, stop, tmp_path):
     algo = stop(LEARNED[name]().build_algo())
     if name != "dqn":
-        take_sides(algo)
+        take_sides(algo, scale=0.2)
     algo.env_runner.sample(num_timesteps=20)
     assert_same(play_file(AttentionPolicy(algo), tmp_path / "policy.onnx"))
 
