@@ -65,6 +65,61 @@ class TMaze(gym.Env):
         return np.array([cue, at_junction], np.float32)
 
 
+class PassiveTMaze(gym.Env):
+    """A T-maze that must be walked: four moves, a cue at the first step only, no time to lose.
+
+    The passive T-maze of Ni et al. 2023, "When Do Transformers Shine in RL?" (section 4.1): an
+    episode has just as many steps as lead through the corridor and to one of the two goals. Each
+    step that begins behind schedule costs 1 / corridor_length; the last one pays 1 at the right
+    goal. So the best return is 1, that of walking without memory 0.5, of standing still -1.
+
+    Observations are `[junction or goal, y]`; at the start, and the first step only, `y` is the
+    goal's (-1 or +1). Along the corridor all are zeros, the start included when it is come upon
+    again. Actions are 0 (on), 1 (up), 2 (back), 3 (down). The last step's info holds `success`.
+
+    Args:
+        config: `corridor_length` (default 10), the number of steps to the junction.
+
+    Raises:
+        ValueError: If the corridor is shorter than one step.
+    """
+
+    def __init__(self, config: dict[str, Any] | None = None) -> None:
+        self.corridor_length = int((config or {}).get("corridor_length", 10))
+        if self.corridor_length < 1:
+            raise ValueError(f"corridor_length must be at least 1, got {self.corridor_length}")
+        self.observation_space = Box(-1.0, 1.0, (2,), np.float32)
+        self.action_space = Discrete(4)
+        self._x = self._y = self._goal = self._time = 0
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[np.ndarray, dict[str, Any]]:
+        """Puts the agent at the start and draws the goal."""
+        super().reset(seed=seed)
+        self._x = self._y = self._time = 0
+        self._goal = int(self.np_random.choice((-1, 1)))
+        return np.array([0.0, self._goal], np.float32), {}
+
+    def step(self, action: int) -> tuple[np.ndarray, float, bool, bool, dict[str, Any]]:
+        """Moves, unless a wall is in the way."""
+        self._time += 1
+        self._move(*((1, 0), (0, 1), (-1, 0), (0, -1))[int(action)])
+        at_end = float(self._x == self.corridor_length)
+        observation = np.array([at_end, self._y], np.float32)
+        if self._time <= self.corridor_length:
+            behind = self._x < self._time
+            return observation, -behind / self.corridor_length, False, False, {}
+        success = self._y == self._goal
+        return observation, float(success), True, False, {"success": success}
+
+    def _move(self, x: int, y: int) -> None:
+        if x and self._y == 0:
+            self._x = min(max(self._x + x, 0), self.corridor_length)
+        if y and self._x == self.corridor_length:
+            self._y = min(max(self._y + y, -1), 1)
+
+
 class BanditEpisodes(gym.Env):
     """Each episode is a new bandit: arms that pay 1 with a chance that the agent must find out.
 

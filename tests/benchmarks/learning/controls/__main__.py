@@ -48,7 +48,13 @@ def main() -> None:
     args = parse_args()
     results = Path(args.results_dir)
     # Seeds come first: after one pass there is one run of everything to look at.
-    wanted = [(t, m, s) for s in args.seeds for m in args.models for t in args.tasks]
+    wanted = [
+        (task, model, seed)
+        for seed in args.seeds
+        for model in args.models
+        for task in args.tasks
+        if model in TASKS[task].models
+    ]
     for task, model, seed in wanted:
         folder = (results / f"{task}-{model}-{seed}").absolute()
         command = command_of(task, model, seed, folder)

@@ -22,6 +22,7 @@ class Task:
         budget: Environment steps after which a run is given up.
         attention: What the script passes to `use_attention`; the other models get its sizes.
         options: Options of the script.
+        models: Keys of `MODELS`: what can be run on it.
     """
 
     title: str
@@ -30,6 +31,7 @@ class Task:
     budget: int
     attention: AttentionConfig
     options: tuple[str, ...] = ()
+    models: tuple[str, ...] = tuple(MODELS)
 
     def args(self, *, seed: int, folder: Path) -> argparse.Namespace:
         """Reads the task's command line with the script's own parser.
@@ -79,6 +81,22 @@ def _maze(length: int) -> Task:
     )
 
 
+def _long_maze(length: int) -> Task:
+    """Returns the T-maze whose cue lies hundreds of steps back: dilated windows.
+
+    GTrXL is left out: its memory would have to hold the whole corridor, at each step of a batch.
+    """
+    return Task(
+        f"T-maze, corridor of {length:,}, dilated",
+        "ppo_long_t_maze",
+        bar=0.9,
+        budget=1_000_000,
+        attention=importlib.import_module("ppo_long_t_maze").make_attention(length),
+        options=(f"--corridor-length={length}",),
+        models=("attention", "lstm", "mlp"),
+    )
+
+
 SMALL = _attention(num_layers=2, window=16, max_seq_len=32)
 CORRIDORS = {length: f"t_maze_{length}" for length in (10, 30, 100)}
 TASKS = {
@@ -93,4 +111,5 @@ TASKS = {
         attention=SMALL,
     ),
     **{name: _maze(length) for length, name in CORRIDORS.items()},
+    **{f"long_t_maze_{length}": _long_maze(length) for length in (300, 1_000, 1_500)},
 }
