@@ -9,7 +9,11 @@ import rllib_attention
 from rllib_attention import AttentionPolicy, use_attention
 
 print(rllib_attention.__file__)
-for config_class, env in ((PPOConfig, "CartPole-v1"), (APPOConfig, "CartPole-v1"), (SACConfig, "Pendulum-v1")):
+for config_class, env in (
+    (PPOConfig, "CartPole-v1"),
+    (APPOConfig, "CartPole-v1"),
+    (SACConfig, "Pendulum-v1"),
+):
     config = use_attention(config_class().environment(env).env_runners(num_env_runners=1))
     algo = config.build_algo()
     algo.train()

@@ -28,7 +28,7 @@ from rllib_attention.config_checks import (
 Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
-_DEFAULT_DROPOUT = 0.05
+_DEFAULT_DROPOUT = 0.1
 
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64

@@ -9,12 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from ray.rllib.algorithms.ppo.ppo_learner import PPOLearner
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.metrics import ALL_MODULES
 from torch import Tensor
 
 from rllib_attention.compat import steps_otherwise
+from rllib_attention.new_stack.kl_noise import KLNoiseMixin
 
 # To type checkers, the learner that the mixin is put in front of.
 _Base: Any = object
@@ -123,7 +125,9 @@ def attention_learner(learner_class: type[Learner]) -> type[Learner]:
     if learner_class not in _learners:
         name = f"Attention{learner_class.__name__}"
         body = {"__doc__": f"{learner_class.__name__} for attention.", "__module__": __name__}
-        _learners[learner_class] = type(name, (AttentionLearnerMixin, learner_class), body)
+        mixins = (KLNoiseMixin,) if issubclass(learner_class, PPOLearner) else ()
+        bases = (*mixins, AttentionLearnerMixin, learner_class)
+        _learners[learner_class] = type(name, bases, body)
     return _learners[learner_class]
 
 

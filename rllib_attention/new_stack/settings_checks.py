@@ -5,6 +5,7 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from rllib_attention.config import AttentionConfig
 from rllib_attention.log import get_logger
 from rllib_attention.new_stack.algorithms import AlgorithmTraits, ChunkRule, DataPath
+from rllib_attention.new_stack.kl_noise import KLNoiseMixin
 from rllib_attention.new_stack.offline import OfflineSampling, check_offline_data
 from rllib_attention.new_stack.replay_buffers import check_replay_config, check_run_length
 from rllib_attention.new_stack.vtrace_checks import check_vtrace
@@ -12,8 +13,8 @@ from rllib_attention.search_space import known_setting
 
 logger = get_logger(__name__)
 
-# Up to this dropout PPO's KL penalty was seen to keep its size.
-_QUIET_DROPOUT = 0.1
+# Up to this dropout RLlib's adaptive KL penalty was seen to keep its size.
+_QUIET_DROPOUT = 0.05
 
 
 def check_settings(
@@ -53,15 +54,17 @@ def check_settings(
 def warn_of_dropout_in_kl(config: AlgorithmConfig, options: list[AttentionConfig]) -> None:
     """Warns if dropout would make RLlib's adaptive KL penalty grow without end.
 
-    The penalty compares the policy that acted with the one in training; of these only the second
-    knows dropout, and its noise looks like a change of the policy (`docs/learning.md`).
+    That is so where no `KLNoiseMixin` takes the noise out: in APPO, and with a learner class that
+    was set after `use_attention`.
 
     Args:
         config: The config.
         options: The options of all modules with attention.
     """
     penalised = getattr(config, "use_kl_loss", False) and config.kl_coeff
-    highest = max((attention.dropout or 0.0 for attention in options), default=0.0)
+    penalised = penalised and not issubclass(config.learner_class, KLNoiseMixin)
+    rates = (attention.dropout_rate(windowed=False) for attention in options)
+    highest = max(rates, default=0.0)
     if penalised and highest > _QUIET_DROPOUT:
         logger.warning(
             "dropout=%s makes noise that the adaptive KL penalty takes for a change of the policy: "

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ray import tune
 from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.algorithms.appo import APPOConfig
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.impala import IMPALAConfig
 from ray.rllib.algorithms.ppo import PPOConfig
@@ -130,12 +131,19 @@ def test_other_settings_may_be_left_to_tune(config_class, training):
 
 
 @pytest.mark.parametrize(
-    ("dropout", "training", "warns"),
-    [(0.2, {}, True), (None, {}, False), (0.1, {}, False), (0.2, {"use_kl_loss": False}, False)],
+    ("config", "dropout", "warns"),
+    [
+        (APPOConfig().training(use_kl_loss=True), 0.2, True),
+        (APPOConfig().training(use_kl_loss=True), 0.05, False),
+        (APPOConfig().training(use_kl_loss=True), None, True),
+        (APPOConfig(), 0.2, False),
+        (PPOConfig(), 0.2, True),  # RLlib's own learner
+        (use_attention(PPOConfig()), 0.2, False),
+        (SACConfig(), 0.2, False),  # which has no such penalty
+    ],
 )
-def test_dropout_that_the_kl_penalty_would_take_for_a_change(dropout, training, warns, caplog):
+def test_dropout_that_the_kl_penalty_would_take_for_a_change(config, dropout, warns, caplog):
     caplog.set_level("WARNING", "rllib_attention")
-    options = [AttentionConfig(dropout=dropout)]
-    warn_of_dropout_in_kl(PPOConfig().training(**training), options)
-    warn_of_dropout_in_kl(SACConfig(), options)  # which has no such penalty
+    options = AttentionConfig(dropout=dropout)
+    warn_of_dropout_in_kl(config, [options])
     assert [("use_kl_loss=False" in r.getMessage()) for r in caplog.records] == [True] * warns

@@ -1,0 +1,88 @@
+"""PPO's adaptive KL penalty without the noise of dropout.
+
+RLlib's PPO compares the policy that acted, which knows no dropout, with the one in training, which
+does. So a policy that has not changed at all is some KL divergence away from itself. Where that is
+more than twice `kl_target`, the penalty's coefficient grows by half in each iteration without an
+end (`docs/learning.md`).
+"""
+
+from typing import Any
+
+import numpy as np
+from ray.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_KL_KEY
+from ray.rllib.core.rl_module.rl_module import RLModule
+from ray.rllib.utils.numpy import convert_to_numpy
+
+from rllib_attention.encoder.encoder import AttentionEncoder
+
+KL_OF_DROPOUT = "kl_of_dropout"
+"""Name of the metric, beside RLlib's `mean_kl_loss`."""
+
+# To type checkers, the learner that the mixin is put in front of.
+_Base: Any = object
+
+
+class KLNoiseMixin(_Base):
+    """Measures dropout's own KL divergence, and takes it out of what the penalty adapts to.
+
+    The first minibatch of an update is evaluated under the very weights that acted: all of its
+    divergence is dropout's. What is left of the last minibatch's, at least 0, is reported as
+    `mean_kl_loss`. The loss itself is RLlib's. Modules without dropout are left alone.
+    """
+
+    def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Begins an update.
+
+        Args:
+            timesteps: As for RLlib.
+        """
+        self._kl_of_dropout: dict[str, Any] = {}
+        super().before_gradient_based_update(timesteps=timesteps)
+
+    def compute_loss_for_module(
+        self, *, module_id: str, config: Any, batch: dict[str, Any], fwd_out: dict[str, Any]
+    ) -> Any:
+        """Computes RLlib's loss; of a module's first minibatch it keeps the divergence.
+
+        Args:
+            module_id: As for RLlib.
+            config: As for RLlib.
+            batch: As for RLlib.
+            fwd_out: As for RLlib.
+
+        Returns:
+            The loss.
+        """
+        loss = super().compute_loss_for_module(
+            module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
+        )
+        is_first = module_id not in self._kl_of_dropout
+        if is_first and config.use_kl_loss and has_dropout(self.module[module_id]):
+            kl = self.metrics.peek((module_id, LEARNER_RESULTS_KL_KEY))
+            self._kl_of_dropout[module_id] = kl
+        return loss
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Ends an update: the coefficient is adapted to the divergence without the noise.
+
+        Args:
+            timesteps: As for RLlib.
+        """
+        for module_id, noise in self._kl_of_dropout.items():
+            key = (module_id, LEARNER_RESULTS_KL_KEY)
+            noise = float(convert_to_numpy(noise))
+            # Unlike Python's `max`, this keeps a NaN, of which RLlib warns.
+            kl = np.maximum(float(convert_to_numpy(self.metrics.peek(key))) - noise, 0.0)
+            self.metrics.log_value(key, kl, window=1)
+            self.metrics.log_value((module_id, KL_OF_DROPOUT), noise, window=1)
+        super().after_gradient_based_update(timesteps=timesteps)
+
+
+def has_dropout(module: RLModule) -> bool:
+    """Returns whether a module has an attention encoder with dropout.
+
+    Args:
+        module: The module, or what wraps it for several learners.
+    """
+    encoders = (part for part in module.modules() if isinstance(part, AttentionEncoder))
+    return any(encoder.transformer.dropout > 0 for encoder in encoders)
