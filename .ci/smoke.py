@@ -1,4 +1,4 @@
-"""One iteration of an on-policy, an asynchronous and a replay-based algorithm, then acting alone."""
+"""One iteration of PPO, APPO and SAC each, then acting alone."""
 
 import gymnasium as gym
 from ray.rllib.algorithms.appo import APPOConfig
