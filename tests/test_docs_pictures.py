@@ -78,7 +78,10 @@ def number(text: str) -> float:
     return float(text.replace(",", ""))
 
 
-@pytest.mark.parametrize("row", rows_of("choosing.md", "| what counts lies"), ids=lambda row: row[1])
+CHOICES = rows_of("choosing.md", "| what counts lies")
+
+
+@pytest.mark.parametrize("row", CHOICES, ids=lambda row: row[1])
 def test_choosing_says_what_the_package_computes(row):
     options = re.findall(r"(\w+)=(\d+)", row[1])
     config = AttentionConfig(**{name: int(value) for name, value in options})

@@ -52,7 +52,7 @@ def test_quoted_texts_are_in_the_source(quote):
 
 
 def test_quotes_are_found():
-    page = "| text | cause |\n|---|---|\n| a `b` … c | d |\n| e | f |\n\n| symptom |\n|---|\n| g |\n"
+    page = "| text | fix |\n|---|---|\n| a `b` … c | d |\n| e | f |\n\n| symptom |\n|---|\n| g |\n"
     assert quotes(page) == ["a `b` … c", "e"]
     assert len(quotes()) > 80
 
