@@ -136,6 +136,13 @@ def test_max_seq_len_is_taken_over():
     assert use_attention(default).model_config["max_seq_len"] != DefaultModelConfig().max_seq_len
 
 
+def test_unknown_names():
+    changed = build(PPOConfig, VECTOR, DISCRETE, fcnet_hidden=[8])
+    assert fingerprint(changed) == fingerprint(build(PPOConfig, VECTOR, DISCRETE))
+    with pytest.raises(TypeError, match="fcnet_hidden"):
+        DefaultModelConfig(fcnet_hidden=[8])
+
+
 def test_every_key_of_rllib_is_on_the_page():
     fields = [field.name for field in dataclasses.fields(DefaultModelConfig)]
     fields = [name for name in fields if not name.endswith("_kwargs")]
