@@ -19,11 +19,14 @@ settings.register_profile("few", max_examples=10, derandomize=True, database=Non
 settings.register_profile("nightly", max_examples=500, print_blob=True, **_COMMON)
 settings.load_profile("few")
 
-# Tests that start no Ray: those of `nn` run even where it is not installed.
+# Tests that start no Ray here: those of `nn` run even where it is not installed.
 _WITHOUT_RAY = {
     "nn",
     "test_compat.py",
     "test_config.py",
+    "test_docs_model_config.py",
+    "test_docs_pictures.py",
+    "test_docs_troubleshooting.py",
     "test_imports.py",
     "test_public_api.py",
 }

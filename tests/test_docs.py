@@ -19,7 +19,8 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
-PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted(ROOT.glob("docs/*.md"))]
+SITE = sorted(ROOT.glob("docs/**/*.md"))
+PAGES = [README, ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *SITE]
 # On the line before a block, in Markdown or in a docstring: it is not run.
 NO_TEST = ("<!-- no-test -->", ".. no-test")
 
@@ -78,11 +79,16 @@ def params(path: Path, blocks: list[Block]) -> list:
 
 
 def code_groups() -> dict[str, list[tuple[Path, Block]]]:
-    """Find the blocks that run in one process: those of a page, or of a folder of the package."""
+    """Find the blocks that run in one process: of a page that builds algorithms, a folder, others.
+
+    All pages that build nothing share a process.
+    """
     groups: dict[str, list[tuple[Path, Block]]] = {}
     for page in PAGES:
-        for block in code_blocks(page.read_text()):
-            groups.setdefault(page.name, []).append((page, block))
+        blocks = list(code_blocks(page.read_text()))
+        builds = any(re.search(r"^[^#]*build_algo\(", x.code, flags=re.MULTILINE) for x in blocks)
+        for block in blocks:
+            groups.setdefault(page.name if builds else "pages", []).append((page, block))
     for path in package_files():
         folder = "/".join(path.relative_to(ROOT).parts[:2])
         for docstring in docstrings(path):
@@ -165,7 +171,7 @@ def anchors(text: str) -> set[str]:
     return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for path, anchor in links(page.read_text()):
         target = page.parent / path if path else page
@@ -175,7 +181,7 @@ def test_links_lead_somewhere(page):
             assert anchor in found, f"{page.name} links to {path}#{anchor}; there are {found}"
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_named_files_are_there(page):
     """Paths in backticks, such as `tests/harness.py`, are those of files."""
     folders = "tests|docs|tuned_examples|rllib_attention"
@@ -183,9 +189,14 @@ def test_named_files_are_there(page):
     assert not [path for path in named if not (ROOT / path).exists()]
 
 
-def test_every_page_is_linked_from_the_readme():
-    linked = {path for path, _ in links(README.read_text())}
-    assert {f"docs/{page.name}" for page in ROOT.glob("docs/*.md")} <= linked
+def test_every_page_is_in_the_site():
+    nav = (ROOT / ".mkdocs.yml").read_text().partition("\nnav:\n")[2]
+    listed = re.findall(r"[\w/]+\.md", nav)
+    assert sorted(listed) == sorted(str(page.relative_to(ROOT / "docs")) for page in SITE)
+
+
+def test_the_site_is_linked_from_the_readme():
+    assert ("docs/index.md", "") in links(README.read_text())
 
 
 def test_links_are_found():

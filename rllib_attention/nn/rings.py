@@ -39,7 +39,7 @@ class Rings:
     nothing is ever shifted or cleared. For W=3 and s=2, before step 9 is written:
 
         ring 0   6 8 4
-        ring 1   3 5 7     step 9 takes the place of step 3, and reads 5, 7 and itself
+        ring 1   7 3 5     step 9 takes the place of step 3, and reads 5, 7 and itself
 
     Works on the host: these are few and tiny numbers, needed before any kernel starts.
 

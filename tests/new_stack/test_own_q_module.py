@@ -31,7 +31,7 @@ RUN_LEN = 4
 
 
 class OwnQModule(TorchRLModule, QNetAPI, TargetNetworkAPI, InferenceOnlyAPI):
-    """The action values of one attention encoder, as `docs/custom_modules.md` has it."""
+    """The action values of one attention encoder, as `docs/own_rlmodules.md` has it."""
 
     windowed = True
 
