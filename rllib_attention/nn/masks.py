@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rllib_attention.nn.positions import NoPosition
+from rllib_attention.nn.sending import send
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class BlockedMask:
         num_tokens: Tokens N.
         block: Queries in a block at most; W - 1 or a part of it serves best.
         device: Where the tokens are.
+        uniform: Whether the same operations serve any queries, also where a tensor could be taken
+            as it is: for graphs that are compiled once.
     """
 
     def __init__(
@@ -101,6 +104,8 @@ class BlockedMask:
         num_tokens: int,
         block: int,
         device: torch.device | str = "cpu",
+        *,
+        uniform: bool = False,
     ):
         order = None
         if (np.diff(query) < 0).any():
@@ -117,20 +122,20 @@ class BlockedMask:
         num_keys = -(-(int((last - first[begin]).max(initial=0)) + 1) // 8) * 8
         keys = first[begin, None] + np.arange(num_keys)
 
-        def send(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(device)
+        def to_device(array: np.ndarray) -> Tensor:
+            return send(array, device)
 
-        self._is_whole = len(query) == num_tokens == chosen.size
-        self._queries = send(query[chosen].ravel())
-        self._keys = send(np.minimum(keys, num_tokens - 1).ravel())
+        self._is_whole = len(query) == num_tokens == chosen.size and not uniform
+        self._queries = to_device(query[chosen].ravel())
+        self._keys = to_device(np.minimum(keys, num_tokens - 1).ravel())
         # Where each query went, in the order that was given.
         place = np.flatnonzero(offset < size[:, None])
         if order is not None:
             place[order] = place.copy()
         is_in_order = order is None and len(place) == chosen.size
-        self._place = None if is_in_order else send(place)
-        distance = send(query[chosen]).unsqueeze(2) - send(keys).unsqueeze(1)
-        hidden = (distance < 0) | (distance > send(before[chosen]).unsqueeze(2))
+        self._place = None if is_in_order and not uniform else to_device(place)
+        distance = to_device(query[chosen]).unsqueeze(2) - to_device(keys).unsqueeze(1)
+        hidden = (distance < 0) | (distance > to_device(before[chosen]).unsqueeze(2))
         self.mask = AttentionMask(_bias(hidden).unsqueeze(1), distance.unsqueeze(1))
 
     def queries(self, tokens: Tensor) -> Tensor:
