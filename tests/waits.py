@@ -5,8 +5,8 @@
     assert not waits.of("rllib_attention")
 
 What would wait on a GPU: a tensor's content read by Python (`item`, `bool`, `cpu`, `numpy`,
-`tolist`, boolean masks as indices, ...), and a copy to the device that is not `non_blocking`. Each is
-put down to the package, RLlib's or this one, whose code asked for it.
+`tolist`, boolean masks as indices, ...), and a copy to the device that is not `non_blocking`. Each
+is put down to the package, RLlib's or this one, whose code asked for it.
 """
 
 import sys

@@ -268,7 +268,7 @@ class RowsView:
 def _angles(
     position: NoPosition, steps: np.ndarray, device: torch.device, *, as_pairs: bool
 ) -> Tensor | None:
-    """Returns the rotations of some steps; as pairs of numbers for compilers, which know no others."""
+    """Returns the rotations of some steps; as pairs of numbers if compilers are to read them."""
     angles = position.angles(steps, device)
     return torch.view_as_real(angles) if as_pairs and angles is not None else angles
 
