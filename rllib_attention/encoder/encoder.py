@@ -7,7 +7,8 @@ P stacked rows, R the rows of a context.
 import copy
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,7 +33,7 @@ from rllib_attention.encoder.packed_window import unpack_tokens
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import StepCache
 from rllib_attention.encoder.weights import Weights
-from rllib_attention.nn import Transformer, View
+from rllib_attention.nn import Transformer, View, may_vary
 
 _OF_THIS_ENCODER = ("_weights", "_known_outputs")
 
@@ -187,10 +188,11 @@ class AttentionEncoder(TorchModel, Encoder):
 
         Args:
             *args: As for `torch.compile`.
-            **kwargs: As for `torch.compile`; shapes are dynamic and graphs are whole by default.
+            **kwargs: As for `torch.compile`; graphs are whole by default.
         """
-        kwargs = {"dynamic": True, "fullgraph": True} | kwargs
-        self._compiled = torch.compile(self._tokens_to_outputs, *args, **kwargs)
+        config = self.config
+        key = config.attention, config.windowed, self._obs_shape
+        self._compiled = torch.compile(_own_code(key), *args, **{"fullgraph": True} | kwargs)
 
     def train(self, mode: bool = True) -> "AttentionEncoder":
         """Announces a training pass: dropout acts in the next pass that records gradients.
@@ -291,8 +293,13 @@ class AttentionEncoder(TorchModel, Encoder):
         row_size: int | None = None,
     ) -> Tensor:
         """Runs the encoder on steps, (N, *obs), or on rows of them: compiled if it is to be."""
-        run = self._compiled or self._tokens_to_outputs
-        return run(obs, prev, views, dropout and self.transformer.dropout > 0, row_size)
+        dropout = dropout and self.transformer.dropout > 0
+        if self._compiled is None:
+            return self._tokens_to_outputs(obs, prev, views, dropout, row_size)
+        obs, prev = obs.contiguous(), None if prev is None else prev.contiguous()
+        may_vary(obs, 0)
+        may_vary(prev, 0)
+        return self._compiled(self, obs, prev, views, dropout, row_size)
 
     def _tokens_to_outputs(
         self,
@@ -343,10 +350,25 @@ class AttentionEncoder(TorchModel, Encoder):
         return new
 
     def __getstate__(self) -> dict:
-        """Leaves the cache, what was compiled and what looks at weights out of copies and pickles."""
+        """Leaves out what is not to be copied or pickled."""
         return {
             key: value for key, value in self.__dict__.items() if key not in _OF_THIS_ENCODER
         } | {"_cache": None, "_compiled": None}
+
+
+@functools.cache
+def _own_code(key: Hashable) -> Callable[..., Tensor]:
+    """Returns `AttentionEncoder._tokens_to_outputs` with code of its own for each kind of encoder.
+
+    `torch.compile` counts the graphs of each piece of code, and gives up after a few.
+    """
+    function = AttentionEncoder._tokens_to_outputs
+    code = function.__code__.replace(co_name=f"attention_{len(_kinds)}")
+    _kinds.append(key)
+    return types.FunctionType(code, function.__globals__, code.co_name)
+
+
+_kinds: list[Hashable] = []
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:

@@ -1,4 +1,4 @@
-"""From the host to the device without a wait."""
+"""From the host to the device without a wait, and into compiled graphs without a new one."""
 
 import numpy as np
 import torch
@@ -21,3 +21,14 @@ def send(array: np.ndarray, device: torch.device | str) -> Tensor:
     if device.type == "cuda":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+def may_vary(tensor: Tensor | None, *dims: int) -> None:
+    """Tells `torch.compile` that sizes will differ from call to call, so that one graph serves all.
+
+    Args:
+        tensor: An input of what is compiled; None for none.
+        dims: Its dimensions that vary.
+    """
+    if tensor is not None:
+        torch._dynamo.maybe_mark_dynamic(tensor, [dim % tensor.dim() for dim in dims])

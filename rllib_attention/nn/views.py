@@ -17,7 +17,7 @@ from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.masks import AttentionMask, row_mask
 from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import NoPosition
-from rllib_attention.nn.sending import send
+from rllib_attention.nn.sending import may_vary, send
 
 # Of which a recording view holds all weights at a time.
 _BLOCKS_AT_ONCE = 16
@@ -83,15 +83,20 @@ class PackedView:
             position: The layer's position scheme.
             device: Where the tokens are.
         """
-        self._position(position, device)
+        angles = self._position(position, device)
         self._blocked.mask.joined(position)
+        if self._uniform:
+            self._blocked.may_vary(position)
+            may_vary(self._keep, 0)
+            may_vary(angles[0], 0)
+            may_vary(angles[1], 0, 1)
 
     def keep(self, x: Tensor) -> Tensor:
         """(N, D) → (N', D)."""
         return _select(x, self._keep)
 
     def _project(self, attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns queries in blocks' order, (blocks * block, H, E), keys and values, (N, H, E)."""
+        """Returns queries in blocks, (blocks, block, H, E), keys and values, (N, H, E)."""
         angles, query_angles = self._position(attention.position, x.device)
         blocked = self._blocked
         if self._projects_all:
