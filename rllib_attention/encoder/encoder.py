@@ -7,8 +7,7 @@ P stacked rows, R the rows of a context.
 import copy
 import dataclasses
 import functools
-import types
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,10 +29,11 @@ from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
 from rllib_attention.encoder.known_outputs import KnownOutputs
 from rllib_attention.encoder.packed_runs import RunLayout, WindowLayout, read_layout
 from rllib_attention.encoder.packed_window import unpack_tokens
+from rllib_attention.encoder.passes import Pass, compiled_pass, run_pass
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import StepCache
 from rllib_attention.encoder.weights import Weights
-from rllib_attention.nn import Transformer, View, may_vary
+from rllib_attention.nn import Transformer, View
 
 _OF_THIS_ENCODER = ("_weights", "_known_outputs")
 
@@ -136,7 +136,7 @@ class AttentionEncoder(TorchModel, Encoder):
         self._cache: StepCache | None = None
         self._is_copy = False
         self._is_training_pass = False
-        self._compiled: Callable[..., Tensor] | None = None
+        self._compiled: Pass | None = None
 
     @property
     def prev_inputs(self) -> PrevInputs:
@@ -190,9 +190,8 @@ class AttentionEncoder(TorchModel, Encoder):
             *args: As for `torch.compile`.
             **kwargs: As for `torch.compile`; graphs are whole by default.
         """
-        config = self.config
-        key = config.attention, config.windowed, self._obs_shape
-        self._compiled = torch.compile(_own_code(key), *args, **{"fullgraph": True} | kwargs)
+        kind = self.config.attention, self.config.windowed, self._obs_shape
+        self._compiled = compiled_pass(kind, *args, **kwargs)
 
     def train(self, mode: bool = True) -> "AttentionEncoder":
         """Announces a training pass: dropout acts in the next pass that records gradients.
@@ -276,7 +275,8 @@ class AttentionEncoder(TorchModel, Encoder):
             read, rows_views = self.transformer.rows_views(tags > 0, 1, uniform=uniform)
             if read is not None:
                 obs, prev = obs.index_select(1, read), prev.index_select(1, read)
-            return self._run(obs, prev, rows_views, dropout, obs.shape[1]).squeeze(1)
+            row_size, obs, prev = obs.shape[1], obs.flatten(0, 1), prev.flatten(0, 1)
+            return self._run(obs, prev, rows_views, dropout, row_size).squeeze(1)
         obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
         if layout.tokens is not None:
             obs, prev = obs.index_select(0, layout.tokens), prev.index_select(0, layout.tokens)
@@ -292,28 +292,9 @@ class AttentionEncoder(TorchModel, Encoder):
         dropout: bool,
         row_size: int | None = None,
     ) -> Tensor:
-        """Runs the encoder on steps, (N, *obs), or on rows of them: compiled if it is to be."""
+        run = self._compiled or run_pass
         dropout = dropout and self.transformer.dropout > 0
-        if self._compiled is None:
-            return self._tokens_to_outputs(obs, prev, views, dropout, row_size)
-        obs, prev = obs.contiguous(), None if prev is None else prev.contiguous()
-        may_vary(obs, 0)
-        may_vary(prev, 0)
-        return self._compiled(self, obs, prev, views, dropout, row_size)
-
-    def _tokens_to_outputs(
-        self,
-        obs: Tensor,
-        prev: Tensor | None,
-        views: Sequence[View],
-        dropout: bool,
-        row_size: int | None,
-    ) -> Tensor:
-        """Nothing but operations on tensors, so that it compiles into one graph."""
-        if row_size is None:
-            return self.transformer.run(self.embedding(obs, prev), views, dropout=dropout)
-        tokens = self.embedding(obs.flatten(0, 1), None if prev is None else prev.flatten(0, 1))
-        return self.transformer.run(tokens.unflatten(0, (-1, row_size)), views, dropout=dropout)
+        return run(self.embedding, self.transformer, obs, prev, views, dropout, row_size)
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:
@@ -354,21 +335,6 @@ class AttentionEncoder(TorchModel, Encoder):
         return {
             key: value for key, value in self.__dict__.items() if key not in _OF_THIS_ENCODER
         } | {"_cache": None, "_compiled": None}
-
-
-@functools.cache
-def _own_code(key: Hashable) -> Callable[..., Tensor]:
-    """Returns `AttentionEncoder._tokens_to_outputs` with code of its own for each kind of encoder.
-
-    `torch.compile` counts the graphs of each piece of code, and gives up after a few.
-    """
-    function = AttentionEncoder._tokens_to_outputs
-    code = function.__code__.replace(co_name=f"attention_{len(_kinds)}")
-    _kinds.append(key)
-    return types.FunctionType(code, function.__globals__, code.co_name)
-
-
-_kinds: list[Hashable] = []
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:

@@ -58,7 +58,8 @@ class PackedLayout:
     ):
         _check(first, stop, size, num_outputs)
         check_int("stride", stride, 1)
-        self.shape, self.num_outputs, self.device = (len(first), size), num_outputs, device
+        self.shape, self.num_outputs = (len(first), size), num_outputs
+        self.device = torch.device(device)
         self.first, self.stop, self.stride = first, stop, stride
         self.is_full = not first.any() and bool((stop == size).all())
         self.position = ranges(first, stop)  # (N,) position in its row of each token
