@@ -19,7 +19,7 @@ from torch import Tensor
 from rllib_attention.compat import steps_otherwise
 from rllib_attention.encoder.host_tags import tag_batch
 from rllib_attention.log import get_logger
-from rllib_attention.new_stack.connectors.attention_module import inspect_module
+from rllib_attention.new_stack.connectors.attention_module import find_attention
 from rllib_attention.new_stack.kl_noise import KLNoiseMixin
 
 logger = get_logger(__name__)
@@ -48,39 +48,21 @@ class AttentionLearnerMixin(_Base):
         is a module that can be compiled, which it never is.
         """
         super().build()
-        for module_id, _ in self.module.items():
-            self._compile(module_id)
-
-    def add_module(self, *, module_id: str, **kwargs: Any) -> Any:
-        """Adds a module, as RLlib does; compiles its encoders if the config asks for it.
-
-        Args:
-            module_id: As for RLlib.
-            **kwargs: As for RLlib.
-
-        Returns:
-            As from RLlib.
-        """
-        specs = super().add_module(module_id=module_id, **kwargs)
-        self._compile(module_id)
-        return specs
+        config = self.config
+        what = config.torch_compile_learner_what_to_compile
+        if not config.torch_compile_learner or what != TorchCompileWhatToCompile.FORWARD_TRAIN:
+            return
+        known = find_attention(self.module)
+        for encoder in (e for module in known.values() for e in module.encoders):
+            encoder.compile(
+                backend=config.torch_compile_learner_dynamo_backend,
+                mode=config.torch_compile_learner_dynamo_mode,
+            )
 
     def _update(self, batch: dict[str, Any], **kwargs: Any) -> Any:
         for of_module in batch.values():
             tag_batch(of_module)
         return super()._update(batch, **kwargs)
-
-    def _compile(self, module_id: str) -> None:
-        config = self.config
-        what = config.torch_compile_learner_what_to_compile
-        if not config.torch_compile_learner or what != TorchCompileWhatToCompile.FORWARD_TRAIN:
-            return
-        known = inspect_module(self.module[module_id])
-        for encoder in () if known is None else known.encoders:
-            encoder.compile(
-                backend=config.torch_compile_learner_dynamo_backend,
-                mode=config.torch_compile_learner_dynamo_mode,
-            )
 
     def register_optimizer(self, *, optimizer: Any, **kwargs: Any) -> None:
         """Registers an optimizer; Adam steps all tensors in one kernel.
