@@ -24,7 +24,7 @@ RUNS += [([5], [9]), ([0, 0, 0], [3, 3, 3])]
 def chunk_batches():
     for lengths, context in CHUNKS:
         state = ChunkContext(
-            torch.randn(len(lengths), 6, 3), np.array(context), np.array(lengths)
+            torch.randn(len(lengths), 6, 3), np.array(context, object), np.array(lengths, object)
         ).to_state()
         yield {Columns.OBS: torch.randn(len(lengths), 10, 3), Columns.STATE_IN: state}
 

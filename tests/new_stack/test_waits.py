@@ -3,11 +3,20 @@
 import gymnasium as gym
 import numpy as np
 import pytest
+import torch
 from ray.rllib.algorithms.dqn import DQNConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.algorithms.tqc import TQCConfig
+from ray.rllib.core.columns import Columns
+from ray.rllib.core.models.base import ENCODER_OUT
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 
+from rllib_attention.encoder.host_tags import tag_batch
+from tests.encoder.support import build as build_encoder
+from tests.encoder.test_compile import chunk_batches
+from tests.encoder.test_host_tags import make_batch
+from tests.encoder.test_packed_runs import make_encoder
 from tests.harness import DISCRETE, build, prepare, sample
 from tests.waits import Waits
 
@@ -59,3 +68,23 @@ def test_training_passes_do_not_wait(name, options, stop):
         update(learner, episodes)
     assert len(passes) >= 2
     assert [waits.of("rllib_attention") for waits in passes] == [[]] * len(passes)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("path", ["chunks", "runs"])
+def test_a_gpu_is_not_waited_for(path):
+    """By torch's own count: of the encoders alone, as RLlib's losses wait for masked means."""
+    if path == "chunks":
+        encoder, batch = build_encoder().cuda(), next(chunk_batches())
+    else:
+        encoder, batch = make_encoder().cuda(), make_batch()[0]
+    batch = convert_to_torch_tensor(batch, device="cuda")
+    tag_batch(batch)
+    encoder(batch)  # what is worked out once for all, such as the handles of libraries
+    batch = {**batch, Columns.OBS: batch[Columns.OBS].clone()}
+    tag_batch(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        encoder(batch)[ENCODER_OUT].sum().backward()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
