@@ -146,6 +146,7 @@ def test_gradients_that_are_not_finite_are_treated_as_rllib_does(
     learners = build(name, change=change), build(name, change=change, plain=True)
     texts = []
     for learner in learners:
+        learner.before_gradient_based_update(timesteps=TIMESTEPS)
         step(learner, 0)
         for logger in loggers:
             caplog.set_level(logging.WARNING, logger.name)  # building a learner sets it
@@ -302,6 +303,7 @@ def batch_of(learner, num_steps=20):
 def losses(learner, num_updates=2):
     """Trains on one batch; returns the losses."""
     torch.manual_seed(0)
+    learner.before_gradient_based_update(timesteps=TIMESTEPS)
     found = []
     for _ in range(num_updates):
         _, loss, _ = learner._update(batch_of(learner))
