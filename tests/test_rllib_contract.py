@@ -24,6 +24,7 @@ from ray.rllib.connectors.common import (
     AddStatesFromEpisodesToBatch,
     AddTimeDimToBatchAndZeroPad,
     BatchIndividualItems,
+    NumpyToTensor,
 )
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.learner import (
@@ -44,7 +45,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.models.catalog import MODEL_DEFAULTS, ModelCatalog
 from ray.rllib.models.torch.fcnet import FullyConnectedNetwork
 from ray.rllib.offline.offline_prelearner import OfflinePreLearner
-from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch
+from ray.rllib.policy.sample_batch import MultiAgentBatch, SampleBatch, concat_samples
 from ray.rllib.utils.minibatch_utils import MiniBatchCyclicIterator
 from ray.rllib.utils.replay_buffers import (
     EpisodeReplayBuffer,
@@ -682,6 +683,36 @@ def test_torch_compile_learner_compiles_no_module(monkeypatch, spec):
     learner.build()
     assert compiled == [], (
         "`TorchLearner.build` asks of the MultiRLModule whether it is a TorchRLModule, so that no "
-        "module is ever compiled: docs/limits.md says so. If that is mended, compiled training of "
-        "attention must be tested."
+        "module is ever compiled; new_stack/learner.py compiles encoders. If that is mended, RLlib "
+        "would trace the host's layouts in `forward_train`, too."
     )
+
+
+def test_arrays_of_objects_stay_on_the_host():
+    """new_stack/connectors: lengths and tags are such arrays, as layouts need them."""
+    lengths = np.array([3, 4]).astype(object)
+    batch = {Columns.STATE_IN: {"lengths": lengths, "context": np.zeros((2, 3), np.float32)}}
+    module = (
+        PPOConfig().get_multi_rl_module_spec(spaces={DEFAULT_MODULE_ID: (OBS, ACTIONS)}).build()
+    )
+    out = NumpyToTensor()(rl_module=module, batch={"default_policy": batch}, episodes=[])
+    state = out["default_policy"][Columns.STATE_IN]
+    assert torch.is_tensor(state["context"])
+    np.testing.assert_array_equal(state["lengths"], lengths)
+    minibatch = SampleBatch({**out["default_policy"], Columns.OBS: torch.zeros(2, 1)})
+    joined = concat_samples([minibatch[1:2], minibatch[0:1]])
+    assert joined[Columns.STATE_IN]["lengths"].tolist() == [4, 3]
+
+
+def test_a_learner_takes_each_minibatch_through_its_update():
+    """new_stack/learner.py ties tags to observations there; it is an extension point."""
+    config = PPOConfig()
+    learner = config.build_learner(spaces={DEFAULT_MODULE_ID: (OBS, ACTIONS)})
+    learner.build()
+    seen = []
+    learner._update = lambda batch: (seen.append(batch), {}, {})
+    learner._log_metrics = learner._log_steps_trained_metrics = lambda *args, **kwargs: None
+    rows = SampleBatch({Columns.OBS: torch.zeros(4, 2), Columns.REWARDS: torch.zeros(4)})
+    batch = MultiAgentBatch({"default_policy": rows}, 4)
+    learner.update(batch=batch, timesteps={"num_env_steps_sampled_lifetime": 0})
+    assert [list(batches) for batches in seen] == [["default_policy"]]

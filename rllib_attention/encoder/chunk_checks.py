@@ -5,6 +5,7 @@ Shapes: B batch, T time, C context, A row of a previous action and reward, R the
 
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -84,7 +85,7 @@ def rows_by_hand(inputs: dict[str, Any], state: ChunkContext, prev: PrevInputs) 
     return torch.cat((state.prev, first, rows[:, 1:]), dim=1)
 
 
-def _check(name: str, value: Tensor, expected: tuple[Any, ...]) -> None:
+def _check(name: str, value: Tensor | np.ndarray, expected: tuple[Any, ...]) -> None:
     """Raises unless a tensor has a shape; letters and None stand for any size."""
     shape = tuple(value.shape)
     sizes = zip(shape, expected, strict=False)

@@ -21,30 +21,28 @@ def chunk_layout(obs: Tensor, state: ChunkContext) -> PackedLayout:
 
     Args:
         obs: The chunks' observations, (B, T, *obs).
-        state: Their context.
+        state: Their context; lengths on a GPU are waited for.
     """
-    lengths = [x for x in (state.context_length, state.chunk_length) if x is not None]
-    if any(x.is_inference() for x in lengths):
-        return _work_out(obs, state)  # nobody counts what is written to such tensors
-    marks = [(x.data_ptr(), x._version, x.stride()) for x in lengths]
-    seen = (obs.shape[:2], obs.device, *marks)
-    known = _layouts.get(state.context, seen)
-    if known is None:
-        # The lengths are kept, too, so that no others can come to lie at their address.
-        known = _work_out(obs, state), lengths
-        _layouts.put(state.context, known, seen)
-    return known[0]
-
-
-def _work_out(obs: Tensor, state: ChunkContext) -> PackedLayout:
-    num_steps, context = obs.shape[1], state.context.shape[1]
+    num_steps = obs.shape[1]
     # Valid steps of the context, which is right-aligned, and of the chunk.
-    before = state.context_length.cpu().numpy()
+    before = _on_host(state.context_length)
     if state.chunk_length is None:
         within = np.full(len(obs), num_steps)
     else:
-        within = state.chunk_length.cpu().numpy()
-    with torch.inference_mode(False):
-        return PackedLayout(
-            context - before, context + within, context + num_steps, num_steps, obs.device
-        )
+        within = _on_host(state.chunk_length)
+    seen = (num_steps, obs.device, before.tobytes(), within.tobytes())
+    layout = _layouts.get(state.context, seen)
+    if layout is None:
+        context = state.context.shape[1]
+        with torch.inference_mode(False):
+            layout = PackedLayout(
+                context - before, context + within, context + num_steps, num_steps, obs.device
+            )
+        _layouts.put(state.context, layout, seen)
+    return layout
+
+
+def _on_host(lengths: np.ndarray | Tensor) -> np.ndarray:
+    if isinstance(lengths, Tensor):
+        lengths = lengths.cpu().numpy()
+    return lengths.astype(np.int64)

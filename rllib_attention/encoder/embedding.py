@@ -1,7 +1,6 @@
 """From the inputs of a step to its token: tokenizer, previous actions and rewards, input layer."""
 
 import functools
-import math
 
 import torch
 from ray.rllib.core.columns import Columns
@@ -9,6 +8,7 @@ from ray.rllib.core.models.base import ENCODER_OUT
 from ray.rllib.core.models.configs import ModelConfig
 from torch import Tensor, nn
 
+from rllib_attention.encoder.finite import check_finite
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
@@ -29,6 +29,9 @@ class Embedding(nn.Module):
         name: What errors call the module that this belongs to.
     """
 
+    _source: Tensor
+    _choice: Tensor
+
     def __init__(
         self, tokenizer_config: ModelConfig, prev_inputs: PrevInputs, dim: int, check_finite: bool
     ):
@@ -38,11 +41,25 @@ class Embedding(nn.Module):
         token_dim = tokenizer_config.output_dims[0]
         self.input = nn.Linear(token_dim + prev_inputs.encoded_size, dim)
         self.name = "the RLModule"
+        for name, table in zip(("_source", "_choice"), prev_inputs.tables(), strict=True):
+            self.register_buffer(name, table, persistent=False)
 
     @functools.cached_property
     def is_random(self) -> bool:
         """Whether a tokenizer of the user's own drops out."""
         return any(isinstance(part, _RANDOM) for part in self.tokenizer.modules())
+
+    def check(self, obs: Tensor) -> None:
+        """Checks observations that no learner connector has checked.
+
+        Args:
+            obs: (N, *obs).
+
+        Raises:
+            ValueError: If an observation is not finite, unless `check_finite` is off.
+        """
+        if self.check_finite:
+            check_finite(obs, self.name, lambda step: f"step {step} of {len(obs)} in this pass")
 
     def forward(self, obs: Tensor, prev: Tensor | None) -> Tensor:
         """Maps steps to tokens.
@@ -53,25 +70,10 @@ class Embedding(nn.Module):
 
         Returns:
             (N, D).
-
-        Raises:
-            ValueError: If an observation is not finite, unless `check_finite` is off.
         """
-        # A sum is one kernel. If it is not finite, that may be an overflow: look again.
-        is_checked = self.check_finite and obs.is_floating_point()
-        if is_checked and not math.isfinite(obs.sum()):
-            self._raise_if_not_finite(obs)
         token = self.tokenizer({Columns.OBS: obs.float()})[ENCODER_OUT]
         if self.prev_inputs.size:
             assert prev is not None
-            token = torch.cat((token, self.prev_inputs.encode(prev.float())), dim=-1)
+            features = self.prev_inputs.encode(prev.float(), self._source, self._choice)
+            token = torch.cat((token, features), dim=-1)
         return self.input(token)
-
-    def _raise_if_not_finite(self, obs: Tensor) -> None:
-        bad = int((~torch.isfinite(obs)).sum())
-        if bad:
-            raise ValueError(
-                f"Observations of {self.name} hold {bad} non-finite values (NaN or infinity) of "
-                f"{obs.numel()}: expected finite ones. Fix: correct the environment, or switch "
-                "this check off by `use_attention(config, check_finite=False)`."
-            )

@@ -7,6 +7,7 @@ P stacked rows, R the rows of a context.
 import copy
 import dataclasses
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,14 +24,16 @@ from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.chunk_checks import check_chunks, rows_by_hand
 from rllib_attention.encoder.chunk_layouts import chunk_layout
 from rllib_attention.encoder.embedding import Embedding
+from rllib_attention.encoder.host_tags import known_tags
 from rllib_attention.encoder.inputs import ChunkContext, RolloutStep, read_state
 from rllib_attention.encoder.known_outputs import KnownOutputs
 from rllib_attention.encoder.packed_runs import RunLayout, WindowLayout, read_layout
 from rllib_attention.encoder.packed_window import unpack_tokens
+from rllib_attention.encoder.passes import Pass, compiled_pass, run_pass
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.rollout_cache import StepCache
 from rllib_attention.encoder.weights import Weights
-from rllib_attention.nn import Transformer
+from rllib_attention.nn import Transformer, View
 
 _OF_THIS_ENCODER = ("_weights", "_known_outputs")
 
@@ -133,6 +136,7 @@ class AttentionEncoder(TorchModel, Encoder):
         self._cache: StepCache | None = None
         self._is_copy = False
         self._is_training_pass = False
+        self._compiled: Pass | None = None
 
     @property
     def prev_inputs(self) -> PrevInputs:
@@ -176,6 +180,19 @@ class AttentionEncoder(TorchModel, Encoder):
         self.embedding.name = name
         self._cache = cache
 
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compiles what training passes compute, into one graph for batches of all shapes.
+
+        Layouts stay the host's work. Rollouts stay as they are: each of their steps is a few small
+        kernels on a cache. Numbers differ by float32's rounding.
+
+        Args:
+            *args: As for `torch.compile`.
+            **kwargs: As for `torch.compile`; graphs are whole by default.
+        """
+        kind = self.config.attention, self.config.windowed, self._obs_shape
+        self._compiled = compiled_pass(kind, *args, **kwargs)
+
     def train(self, mode: bool = True) -> "AttentionEncoder":
         """Announces a training pass: dropout acts in the next pass that records gradients.
 
@@ -213,8 +230,11 @@ class AttentionEncoder(TorchModel, Encoder):
         rows = torch.cat((state.context.to(obs.dtype), obs), dim=1)
         layout = chunk_layout(obs, state)
         carried = None if prev is None else layout.pack(self.prev_inputs.stack(prev))
-        tokens = self.embedding(layout.pack(rows), carried)
-        out = self.transformer(tokens, layout, dropout=self._takes_dropout())
+        steps = layout.pack(rows)
+        if isinstance(state.context_length, Tensor):  # not from the learner connector
+            self.embedding.check(steps)
+        views = self.transformer.views(layout, uniform=self._compiled is not None)
+        out = self._run(steps, carried, views, self._takes_dropout())
         result: dict[str, Any] = {ENCODER_OUT: layout.unpack(out)}
         if by_hand:
             result[Columns.STATE_OUT] = self._next_state(rows, prev, state)
@@ -230,8 +250,11 @@ class AttentionEncoder(TorchModel, Encoder):
 
     def _forward_windows(self, packed: Tensor) -> Tensor:
         """Packed windows (B, C + 1, P), or a stream of runs in rows (B, K, P) → (B, D)."""
-        obs, prev, tags = unpack_tokens(packed, self._obs_shape, self.prev_inputs.size)
+        plain = packed.as_subclass(Tensor)
+        obs, prev, tags = unpack_tokens(plain, self._obs_shape, self.prev_inputs.size)
         layout = read_layout(packed, tags)
+        if known_tags(packed) is None:  # not from the learner connector
+            self.embedding.check(obs.flatten(0, 1))
         # All passes over current observations are training; next ones make targets.
         dropout = self._may_drop() and not layout.is_next
 
@@ -247,15 +270,31 @@ class AttentionEncoder(TorchModel, Encoder):
         layout: RunLayout | WindowLayout,
         dropout: bool,
     ) -> Tensor:
-        obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
+        uniform = self._compiled is not None
         if isinstance(layout, WindowLayout):
-            tokens = self.embedding(obs, prev).unflatten(0, tags.shape)
-            rows = self.transformer.forward_rows(tokens, tags > 0, 1, dropout=dropout)
-            return rows.squeeze(1)
+            read, rows_views = self.transformer.rows_views(tags > 0, 1, uniform=uniform)
+            if read is not None:
+                obs, prev = obs.index_select(1, read), prev.index_select(1, read)
+            row_size, obs, prev = obs.shape[1], obs.flatten(0, 1), prev.flatten(0, 1)
+            return self._run(obs, prev, rows_views, dropout, row_size).squeeze(1)
+        obs, prev = obs.flatten(0, 1), prev.flatten(0, 1)
         if layout.tokens is not None:
-            obs, prev = obs[layout.tokens], prev[layout.tokens]
-        out = self.transformer(self.embedding(obs, prev), layout.packed, dropout=dropout)
+            obs, prev = obs.index_select(0, layout.tokens), prev.index_select(0, layout.tokens)
+        views = self.transformer.views(layout.packed, uniform=uniform)
+        out = self._run(obs, prev, views, dropout)
         return out if layout.outputs is None else out.index_select(0, layout.outputs)
+
+    def _run(
+        self,
+        obs: Tensor,
+        prev: Tensor | None,
+        views: Sequence[View],
+        dropout: bool,
+        row_size: int | None = None,
+    ) -> Tensor:
+        run = self._compiled or run_pass
+        dropout = dropout and self.transformer.dropout > 0
+        return run(self.embedding, self.transformer, obs, prev, views, dropout, row_size)
 
     @torch.no_grad()
     def _forward_step(self, obs: Tensor, step: RolloutStep) -> Tensor:
@@ -292,10 +331,10 @@ class AttentionEncoder(TorchModel, Encoder):
         return new
 
     def __getstate__(self) -> dict:
-        """Leaves the rollout cache, and what looks at weights, out of copies and pickles."""
+        """Leaves out what is not to be copied or pickled."""
         return {
             key: value for key, value in self.__dict__.items() if key not in _OF_THIS_ENCODER
-        } | {"_cache": None}
+        } | {"_cache": None, "_compiled": None}
 
 
 def _torch_dtype(dtype: Any) -> torch.dtype:

@@ -27,17 +27,18 @@ class ChunkContext(Generic[_Array]):
 
     Attributes:
         context: Observations of the C steps before the chunk, the newest last, (B, C, *obs).
-        context_length: How many of them are real, (B,); the last ones.
+        context_length: How many of them are real, (B,); the last ones. From our learner connector
+            an array, also beside tensors: it has checked the observations, and layouts need it.
         chunk_length: How many of the chunk's steps are real, (B,); the first ones. None where
-            nobody pads chunks: all of them.
+            nobody pads chunks: all of them. An array as `context_length` is.
         prev: Rows of previous actions and rewards, None without such inputs. With a
             `chunk_length`, of context and chunk, (B, R + T, A); else of the context, (B, R, A),
             and the chunk's are in the batch.
     """
 
     context: _Array
-    context_length: _Array
-    chunk_length: _Array | None = None
+    context_length: _Array | np.ndarray
+    chunk_length: _Array | np.ndarray | None = None
     prev: _Array | None = None
 
     def to_state(self) -> dict[str, Any]:

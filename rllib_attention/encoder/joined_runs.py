@@ -38,12 +38,16 @@ class _Runs:
     num_new: np.ndarray
 
 
-def join(tags: np.ndarray, packed: Tensor) -> tuple[Tensor, PackedLayout, Tensor] | None:
+def join(
+    tags: np.ndarray, packed: Tensor, *, is_same: bool = False
+) -> tuple[Tensor, PackedLayout, Tensor] | None:
     """Joins the runs of observations with those of the next ones behind them.
 
     Args:
         tags: Tags of all tokens, (2 * B, K).
         packed: All tokens, (2 * B, K, P).
+        is_same: Whether both streams are known to be of one batch, so that the steps that should be
+            the same are. Else they are compared, and the device is waited for.
 
     Returns:
         The index of each token that is needed, (N,), the layout of the joined runs, and the output
@@ -58,9 +62,9 @@ def join(tags: np.ndarray, packed: Tensor) -> tuple[Tensor, PackedLayout, Tensor
         return None
     border = later.stop - later.num_new  # between what both have and what is new
     shared = now.stop - (border - later.first)
-    if (shared < now.first).any() or not _are_same(
-        packed, ranges(shared, now.stop), ranges(later.first, border)
-    ):
+    if (shared < now.first).any():
+        return None
+    if not (is_same or _are_same(packed, ranges(shared, now.stop), ranges(later.first, border))):
         return None
     # Of each run, all that is now, then what is new later.
     begin, end = (

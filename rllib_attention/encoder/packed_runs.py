@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rllib_attention.encoder.host_tags import known_tags
 from rllib_attention.encoder.joined_runs import join
 from rllib_attention.encoder.run_tags import FIRST, KIND, NEW, NEXT, OUTPUT, ROW
 from rllib_attention.encoder.tensor_memo import TensorMemo
@@ -59,7 +60,8 @@ _layouts = TensorMemo()
 def read_layout(packed: Tensor, tags: Tensor) -> RunLayout | WindowLayout:
     """Finds the runs in packed observations.
 
-    Several encoders read the same observations: what was found is kept as long as they live.
+    Several encoders read the same observations: what was found is kept as long as they live. Tags
+    that are not known to the host (`host_tags.py`) are read from the device, which is waited for.
 
     Args:
         packed: The observations, (B, K, P).
@@ -73,17 +75,20 @@ def read_layout(packed: Tensor, tags: Tensor) -> RunLayout | WindowLayout:
     """
     layout = _layouts.get(packed)
     if layout is None:
-        layout = _find(packed, tags)
+        known = known_tags(packed)
+        host = tags.detach().cpu().numpy().astype(np.int64) if known is None else known.tags
+        # What one batch holds of a step is the same, now and later.
+        is_same = known is not None and len(set(known.origins)) == 1
+        layout = _find(packed, host, is_same)
         _layouts.put(packed, layout)
     return layout
 
 
-def _find(packed: Tensor, tags: Tensor) -> RunLayout | WindowLayout:
-    host = tags.detach().cpu().numpy().astype(np.int64)
+def _find(packed: Tensor, host: np.ndarray, is_same: bool) -> RunLayout | WindowLayout:
     is_next = not ((host > 0) & (host & NEXT == 0)).any()
     if not (host & KIND == OUTPUT).any():
         return WindowLayout(is_next)
-    joined = join(host, packed)
+    joined = join(host, packed, is_same=is_same)
     return _read(host, packed.device, is_next) if joined is None else RunLayout(False, *joined)
 
 

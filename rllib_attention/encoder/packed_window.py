@@ -36,6 +36,13 @@ def pack_tokens(obs: np.ndarray, features: np.ndarray, tags: np.ndarray) -> np.n
     return np.concatenate((flat, extra), 1, dtype=np.float32)
 
 
+def tags_of(packed: np.ndarray) -> np.ndarray:
+    """Returns the tags of packed tokens, (..., P) → (...)."""
+    if packed.dtype == np.uint8:
+        packed = packed[..., -4:].copy().view(np.float32)
+    return packed[..., -1].astype(np.int64)
+
+
 def unpack_tokens(
     packed: Tensor, obs_shape: tuple[int, ...], num_features: int
 ) -> tuple[Tensor, Tensor, Tensor]:

@@ -150,11 +150,21 @@ class PrevInputs:
         front = np.broadcast_to(self.none, (missing, self.row_size))
         return np.concatenate((front, rows[len(rows) - (num_rows - missing) :]))
 
-    def encode(self, stacked: Tensor) -> Tensor:
-        """Turns what steps carry into features, one-hot where discrete: (..., P) → (..., F)."""
-        source, choice = (
-            torch.from_numpy(x).to(stacked.device) for x in (self._source, self._choice)
-        )
+    def tables(self) -> tuple[Tensor, Tensor]:
+        """Returns, of each feature, the entry that it is made of and the choice, (F,) each."""
+        return torch.from_numpy(self._source), torch.from_numpy(self._choice)
+
+    def encode(self, stacked: Tensor, source: Tensor, choice: Tensor) -> Tensor:
+        """Turns what steps carry into features, one-hot where discrete.
+
+        Args:
+            stacked: (..., P).
+            source: From `tables`, on the same device.
+            choice: From `tables`, on the same device.
+
+        Returns:
+            (..., F).
+        """
         numbers = stacked.index_select(-1, source)
         chosen = (numbers == choice).to(stacked.dtype)
         return torch.where(choice.isnan(), numbers, chosen)

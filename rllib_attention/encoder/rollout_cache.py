@@ -78,6 +78,7 @@ class RolloutCache:
         behind = ~is_current & (steps > starts)
         if behind.any():
             self._rebuild(kv, slots[behind], steps[behind], starts[behind])
+        self.embedding.check(obs)
         tokens = self.embedding(obs, step.prev)
         assert self._stepper is not None  # made with the cache
         out = self._stepper.step(tokens, kv, slots, steps, starts)
@@ -131,4 +132,6 @@ class RolloutCache:
     def _tokens(self, obs: np.ndarray, prev: np.ndarray | None) -> Tensor:
         device = self.embedding.input.weight.device
         carried = None if prev is None else torch.from_numpy(prev).to(device)
-        return self.embedding(torch.from_numpy(obs).to(device), carried)
+        steps = torch.from_numpy(obs).to(device)
+        self.embedding.check(steps)
+        return self.embedding(steps, carried)

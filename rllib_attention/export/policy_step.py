@@ -163,7 +163,6 @@ class _EncoderStep:
     """
 
     def __init__(self, encoder: AttentionEncoder):
-        encoder.embedding.check_finite = False  # a graph cannot raise
         self._embedding = encoder.embedding
         self._run = ContextStep(encoder.transformer)
         self.past_shapes, self.past_steps = self._run.past_shapes, self._run.past_steps

@@ -225,7 +225,9 @@ def record_episode(module: AttentionModule, episode: SingleAgentEpisode) -> Atte
     for first in range(0, len(inputs.obs), _STEPS_AT_ONCE):
         part = slice(first, first + _STEPS_AT_ONCE)
         arrays = (np.ascontiguousarray(x[part]) for x in (inputs.obs, carried))
-        tokens.append(encoder.embedding(*(torch.from_numpy(x).to(device) for x in arrays)))
+        obs, rows = (torch.from_numpy(x).to(device) for x in arrays)
+        encoder.embedding.check(obs)
+        tokens.append(encoder.embedding(obs, rows))
     weights = encoder.transformer.record(torch.cat(tokens))
     return AttentionRecord(
         weights.numpy()[:, :, inputs.num_past :],

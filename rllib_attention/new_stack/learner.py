@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from ray.rllib.algorithms.algorithm_config import TorchCompileWhatToCompile
 from ray.rllib.algorithms.ppo.ppo_learner import PPOLearner
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
@@ -16,7 +17,12 @@ from ray.rllib.utils.metrics import ALL_MODULES
 from torch import Tensor
 
 from rllib_attention.compat import steps_otherwise
+from rllib_attention.encoder.host_tags import tag_batch
+from rllib_attention.log import get_logger
+from rllib_attention.new_stack.connectors.attention_module import find_attention
 from rllib_attention.new_stack.kl_noise import KLNoiseMixin
+
+logger = get_logger(__name__)
 
 # To type checkers, the learner that the mixin is put in front of.
 _Base: Any = object
@@ -31,6 +37,32 @@ class AttentionLearnerMixin(_Base):
     It changes how updates are computed, not which: methods that a learner class of the user's own
     overrides are left to it.
     """
+
+    # The largest entry of all gradients since the last warning, on the device.
+    _largest: Tensor | None = None
+
+    def build(self) -> None:
+        """Builds the learner; compiles the encoders of its modules if the config asks for it.
+
+        RLlib 2.60 would compile each module's `forward_train`, but asks their container whether it
+        is a module that can be compiled, which it never is.
+        """
+        super().build()
+        config = self.config
+        what = config.torch_compile_learner_what_to_compile
+        if not config.torch_compile_learner or what != TorchCompileWhatToCompile.FORWARD_TRAIN:
+            return
+        known = find_attention(self.module)
+        for encoder in (e for module in known.values() for e in module.encoders):
+            encoder.compile(
+                backend=config.torch_compile_learner_dynamo_backend,
+                mode=config.torch_compile_learner_dynamo_mode,
+            )
+
+    def _update(self, batch: dict[str, Any], **kwargs: Any) -> Any:
+        for of_module in batch.values():
+            tag_batch(of_module)
+        return super()._update(batch, **kwargs)
 
     def register_optimizer(self, *, optimizer: Any, **kwargs: Any) -> None:
         """Registers an optimizer; Adam steps all tensors in one kernel.
@@ -82,9 +114,11 @@ class AttentionLearnerMixin(_Base):
         return module_gradients_dict
 
     def apply_gradients(self, gradients_dict: Gradients) -> None:
-        """Steps all optimizers, after one check of all gradients.
+        """Steps all optimizers.
 
-        Gradients that are not finite are left to RLlib, which says so and skips or mends the step.
+        RLlib reads of each gradient whether it is finite, puts numbers in the place of what is not,
+        says so, and steps. Here the same numbers are put there unseen, which changes no finite
+        gradient, and what was not finite is read once, after all minibatches of an update.
 
         Args:
             gradients_dict: Gradients by parameter.
@@ -95,11 +129,32 @@ class AttentionLearnerMixin(_Base):
             parameter.grad = gradient
         gradients = [p.grad for p in parameters if p.grad is not None]
         is_rllibs = _is(super().apply_gradients, TorchLearner)
-        if not is_rllibs or steps_otherwise(self.config) or not _are_finite(gradients):
+        if not is_rllibs or steps_otherwise(self.config):
             return super().apply_gradients(gradients_dict)
+        if gradients:
+            largest = torch.stack(torch._foreach_norm(gradients, math.inf)).max()
+            before = self._largest
+            self._largest = largest if before is None else torch.maximum(before, largest)
+        for gradient in gradients:
+            gradient.nan_to_num_()
         for optimizer in optimizers:
             optimizer.step()
         return None
+
+    def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
+        """Warns of gradients that were not finite, and does what RLlib does.
+
+        Args:
+            timesteps: As for RLlib.
+        """
+        if self._largest is not None and not math.isfinite(self._largest):
+            logger.warning(
+                "Gradients contained `nan/inf` values, which were set to zero or to the largest "
+                "numbers. If such updates should be taken as they are, set "
+                "`torch_skip_nan_gradients` to `True`."
+            )
+        self._largest = None
+        super().after_gradient_based_update(timesteps=timesteps)
 
     def _optimizers(self) -> Iterator[Any]:
         for module_id in (*self.module.keys(), ALL_MODULES):
@@ -146,13 +201,6 @@ def _fuse(optimizer: Any) -> None:
 def _is(method: Any, owner: type) -> bool:
     """Returns whether a bound method is that of a class, overridden by none between."""
     return method.__func__ is getattr(owner, method.__name__)
-
-
-def _are_finite(gradients: list[Tensor]) -> bool:
-    if not gradients:
-        return True
-    largest = torch.stack(torch._foreach_norm(gradients, math.inf)).max()
-    return math.isfinite(largest)
 
 
 def global_norm(gradients: list[Tensor]) -> Tensor:

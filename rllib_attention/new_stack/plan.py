@@ -115,7 +115,7 @@ def make_plan(
         rl_module_spec=with_attention(config, module_ids, {} if shared else options),
         model_config=as_dict(given) | options if shared else given,
         env_to_module_connector=_appended(config, "env_to_module_connector", AddRolloutContext),
-        learner_connector=_appended(config, "learner_connector", *_train_pieces(traits)),
+        learner_connector=_appended(config, "learner_connector", *_train_pieces(config, traits)),
         learner_class=_learner_class(config),
         on_algorithm_init=_callbacks(config, module_ids),
         episode_lookback_horizon=_lookback_horizon(config, traits, history_len),
@@ -151,12 +151,16 @@ def _model_options(space: SearchSpace, traits: AlgorithmTraits) -> dict[str, Any
     return {MAX_SEQ_LEN: options.pop(MAX_SEQ_LEN), ATTENTION: options}
 
 
-def _train_pieces(traits: AlgorithmTraits) -> list[Callable[[], ConnectorV2]]:
+def _train_pieces(
+    config: AlgorithmConfig, traits: AlgorithmTraits
+) -> list[Callable[[], ConnectorV2]]:
+    is_offline = trains_offline(config)
     if traits.data_path is DataPath.WINDOW:
-        return [AddWindowsToTrainBatch]
-    pieces: list[Callable[[], ConnectorV2]] = [
-        partial(AddContextToTrainBatch, next_observations=traits.next_obs)
-    ]
+        return [partial(AddWindowsToTrainBatch, is_offline=is_offline)]
+    add_context = partial(
+        AddContextToTrainBatch, next_observations=traits.next_obs, is_offline=is_offline
+    )
+    pieces: list[Callable[[], ConnectorV2]] = [add_context]
     return [*pieces, BootstrapVTraceAtFragmentEnds] if traits.vtrace else pieces
 
 

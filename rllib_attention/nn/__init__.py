@@ -15,6 +15,7 @@ from rllib_attention.nn.positions import (
     RotaryPosition,
 )
 from rllib_attention.nn.rings import Rings, StepIndex
+from rllib_attention.nn.sending import may_vary, send
 from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
 from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView, View
@@ -44,5 +45,7 @@ __all__ = [
     "Stepper",
     "Transformer",
     "View",
+    "may_vary",
     "row_mask",
+    "send",
 ]

@@ -112,7 +112,8 @@ class GRUGate(Gate):
         reset = torch.sigmoid(reset_u + reset_x)
         gate = torch.sigmoid(gate_u + gate_x - self.bias)
         candidate = torch.tanh(candidate_u + self.from_reset(reset * x))
-        return torch.lerp(x, candidate, gate)
+        # Under autocast, the results of linear maps are of another type.
+        return torch.lerp(x, candidate.to(x.dtype), gate.to(x.dtype))
 
 
 def make_gate(name: str, *, dim: int, bias: float) -> Gate:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rllib_attention.nn.positions import NoPosition
+from rllib_attention.nn.sending import may_vary, send
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,8 @@ class BlockedMask:
         num_tokens: Tokens N.
         block: Queries in a block at most; W - 1 or a part of it serves best.
         device: Where the tokens are.
+        uniform: Whether the same operations serve any queries, also where a tensor could be taken
+            as it is: for graphs that are compiled once.
     """
 
     def __init__(
@@ -101,6 +104,8 @@ class BlockedMask:
         num_tokens: int,
         block: int,
         device: torch.device | str = "cpu",
+        *,
+        uniform: bool = False,
     ):
         order = None
         if (np.diff(query) < 0).any():
@@ -108,48 +113,77 @@ class BlockedMask:
             query, before = query[order], before[order]
         first = query - before
         begin, size = _cut(query, first, block, block + int(before.max(initial=0)))
-        self.num_blocks, self.block = len(begin), block
-        offset = np.arange(block)
+        if uniform and len(begin) == 1:  # compilers take a size of 1 for a case of its own
+            begin, size = np.append(begin, begin), np.append(size, 0)
+        offset, end = np.arange(block), np.maximum(size - 1, 0)
         # The fill of a block repeats its last query, so that nothing is NaN.
-        chosen = begin[:, None] + np.minimum(offset, size[:, None] - 1)
-        last = query[begin + size - 1]
+        chosen = begin[:, None] + np.minimum(offset, end[:, None])
+        last = query[begin + end]
         # Kernels are a third faster on multiples of 8.
         num_keys = -(-(int((last - first[begin]).max(initial=0)) + 1) // 8) * 8
         keys = first[begin, None] + np.arange(num_keys)
 
-        def send(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(device)
+        def to_device(array: np.ndarray) -> Tensor:
+            return send(array, device)
 
-        self._is_whole = len(query) == num_tokens == chosen.size
-        self._queries = send(query[chosen].ravel())
-        self._keys = send(np.minimum(keys, num_tokens - 1).ravel())
+        self._is_whole = len(query) == num_tokens == chosen.size and not uniform
+        # Two dimensions, of which compilers need not work out one from the other.
+        self._queries = to_device(query[chosen])
+        self._keys = to_device(np.minimum(keys, num_tokens - 1))
         # Where each query went, in the order that was given.
         place = np.flatnonzero(offset < size[:, None])
         if order is not None:
             place[order] = place.copy()
         is_in_order = order is None and len(place) == chosen.size
-        self._place = None if is_in_order else send(place)
-        distance = send(query[chosen]).unsqueeze(2) - send(keys).unsqueeze(1)
-        hidden = (distance < 0) | (distance > send(before[chosen]).unsqueeze(2))
+        self._place = None if is_in_order and not uniform else to_device(place)
+        distance = to_device(query[chosen]).unsqueeze(2) - to_device(keys).unsqueeze(1)
+        hidden = (distance < 0) | (distance > to_device(before[chosen]).unsqueeze(2))
         self.mask = AttentionMask(_bias(hidden).unsqueeze(1), distance.unsqueeze(1))
 
+    @property
+    def num_blocks(self) -> int:
+        """The number of blocks."""
+        return self.mask.bias.shape[0]
+
+    @property
+    def block(self) -> int:
+        """Queries in a block, its fill included."""
+        return self.mask.bias.shape[-2]
+
+    def may_vary(self, position: NoPosition) -> None:
+        """Tells compilers which sizes differ between layouts.
+
+        Args:
+            position: The position scheme that scores will have.
+        """
+        may_vary(self._place, 0)
+        for index in (self._queries, self._keys):
+            may_vary(index, 0, 1)
+        for mask in (self.mask.joined(position), self.mask.distance):
+            may_vary(mask, 0, -2, -1)
+
     def queries(self, tokens: Tensor) -> Tensor:
-        """Takes the queries in the order of the blocks: (N, ...) → (blocks * block, ...)."""
-        return tokens if self._is_whole else tokens.index_select(0, self._queries)
+        """Takes the queries in the order of the blocks: (N, ...) → (blocks, block, ...)."""
+        if self._is_whole:
+            return tokens.view(self.num_blocks, -1, *tokens.shape[1:])
+        return _take(tokens, self._queries)
 
     def keys(self, tokens: Tensor) -> Tensor:
         """Takes each block's keys or values: (N, H, E) → (blocks, H, K, E)."""
-        keys = tokens.index_select(0, self._keys)
-        return keys.view(self.num_blocks, -1, *tokens.shape[1:]).transpose(1, 2)
+        return _take(tokens, self._keys).transpose(1, 2)
 
     def split(self, queries: Tensor) -> Tensor:
-        """Splits queries into blocks: (blocks * block, H, E) → (blocks, H, block, E)."""
-        return queries.view(self.num_blocks, self.block, *queries.shape[1:]).transpose(1, 2)
+        """Puts queries' heads first: (blocks, block, H, E) → (blocks, H, block, E)."""
+        return queries.transpose(1, 2)
 
     def merge(self, blocks: Tensor) -> Tensor:
         """Returns contexts in the order of `query`: (blocks, H, block, E) → (Q, H, E)."""
         flat = blocks.transpose(1, 2).flatten(0, 1)
         return flat if self._place is None else flat.index_select(0, self._place)
+
+
+def _take(tokens: Tensor, index: Tensor) -> Tensor:
+    return tokens.index_select(0, index.flatten()).unflatten(0, index.shape)
 
 
 def _cut(

@@ -25,8 +25,10 @@ from torch import Tensor
 
 from rllib_attention.nn.checks import check_int
 from rllib_attention.nn.masks import BlockedMask
+from rllib_attention.nn.sending import send
 
 _Value = TypeVar("_Value")
+_PACK, _UNPACK = "pack", "unpack"
 
 
 class PackedLayout:
@@ -56,7 +58,8 @@ class PackedLayout:
     ):
         _check(first, stop, size, num_outputs)
         check_int("stride", stride, 1)
-        self.shape, self.num_outputs, self.device = (len(first), size), num_outputs, device
+        self.shape, self.num_outputs = (len(first), size), num_outputs
+        self.device = torch.device(device)
         self.first, self.stop, self.stride = first, stop, stride
         self.is_full = not first.any() and bool((stop == size).all())
         self.position = ranges(first, stop)  # (N,) position in its row of each token
@@ -76,7 +79,8 @@ class PackedLayout:
         flat = rows.flatten(0, 1)
         if self.is_full and self._order is None:
             return flat
-        return flat.index_select(0, self.send(self.row * self.shape[1] + self.position))
+        where = self.remember(_PACK, lambda: self.send(self.row * self.shape[1] + self.position))
+        return flat.index_select(0, where)
 
     def unpack(self, tokens: Tensor) -> Tensor:
         """Puts output tokens back into rows, zeros elsewhere: (N', D) → (B, T, D).
@@ -87,11 +91,16 @@ class PackedLayout:
         rows, outputs = self.shape[0], self.num_outputs
         if len(tokens) == rows * outputs:
             return tokens.view(rows, outputs, -1)
-        offset = np.arange(rows) * outputs - (self.shape[1] - outputs)
-        first = np.maximum(self.first, self.shape[1] - outputs)
-        target = ranges(offset + first, offset + np.maximum(self.stop, first))
+        target = self.remember(_UNPACK, lambda: self.send(self._target()))
         out = tokens.new_zeros(rows * outputs, tokens.shape[-1])
-        return out.index_copy(0, self.send(target), tokens).view(rows, outputs, -1)
+        return out.index_copy(0, target, tokens).view(rows, outputs, -1)
+
+    def _target(self) -> np.ndarray:
+        """Returns where each output goes among those of all rows, (N',)."""
+        outputs, before = self.num_outputs, self.shape[1] - self.num_outputs
+        offset = np.arange(self.shape[0]) * outputs - before
+        first = np.maximum(self.first, before)
+        return ranges(offset + first, offset + np.maximum(self.stop, first))
 
     def trimmed(self, context: int, stride: int = 1) -> tuple["PackedLayout", np.ndarray]:
         """Drops the tokens that later layers do not need, and sorts the others for the next one.
@@ -117,12 +126,13 @@ class PackedLayout:
             place = sorted_place[place]
         return kept, place
 
-    def blocked(self, window: int, query: np.ndarray) -> BlockedMask:
+    def blocked(self, window: int, query: np.ndarray, *, uniform: bool = False) -> BlockedMask:
         """Returns the mask for attention within each row, at this layout's stride.
 
         Args:
             window: Time steps W that a query attends to.
             query: Which tokens are queries, (Q,).
+            uniform: As for `BlockedMask`.
         """
         earlier = (self.position[query] - self.first[self.row[query]]) // self.stride
         before = np.minimum(earlier, window - 1)
@@ -131,7 +141,7 @@ class PackedLayout:
         # further back than the longest row at hand.
         reach = int(before.max(initial=0))
         block = max(8, -(-max(min(reach, 32), reach // 4) // 8) * 8)
-        return BlockedMask(query, before, len(self), block, self.device)
+        return BlockedMask(query, before, len(self), block, self.device, uniform=uniform)
 
     def remember(self, key: Hashable, work_out: Callable[[], _Value]) -> _Value:
         """Returns what follows from the layout alone, worked out when it is first asked for.
@@ -149,7 +159,7 @@ class PackedLayout:
 
     def send(self, array: np.ndarray) -> Tensor:
         """Returns an array as a tensor beside the rows."""
-        return torch.from_numpy(array).to(self.device)
+        return send(array, self.device)
 
 
 def _check(first: np.ndarray, stop: np.ndarray, size: int, num_outputs: int) -> None:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from rllib_attention.nn.checks import check_choice, check_int
+from rllib_attention.nn.sending import send
 
 POSITIONS = ("recency", "rotary", "relative", "none")
 
@@ -119,19 +120,24 @@ class RotaryPosition(NoPosition):
             rotations = _rotation_table(self.head_size, self.base)[steps]
         else:
             rotations = _rotations(self.head_size, self.base, steps)
-        return torch.from_numpy(rotations).to(device)
+        return send(rotations, device)
 
     def rotate(self, x: Tensor, angles: Tensor | None) -> Tensor:
         """Rotates queries or keys to their time steps, each pair of neighbours as one number.
 
         Args:
             x: Queries or keys, (..., H, E).
-            angles: From `angles`, (..., 1, E/2).
+            angles: From `angles`, (..., 1, E/2), or the same as pairs of numbers, (..., 1, E/2, 2).
 
         Returns:
             The rotated tensor, (..., H, E).
         """
         assert angles is not None  # `angles` never returns None here
+        if not angles.is_complex():
+            cos, sin = angles.unbind(-1)
+            left, right = x.float().unflatten(-1, (-1, 2)).unbind(-1)
+            pair = left * cos - right * sin, left * sin + right * cos
+            return torch.stack(pair, dim=-1).flatten(-2).to(x.dtype)
         pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
         return torch.view_as_real(pairs * angles).flatten(-2).to(x.dtype)
 

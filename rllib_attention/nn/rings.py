@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from rllib_attention.nn.checks import check_int
+from rllib_attention.nn.sending import send
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class Rings:
         return (entry[:, None] - np.arange(self.window)) % self.window
 
     def _send(self, array: np.ndarray) -> Tensor:
-        return torch.from_numpy(array).to(self.device)
+        return send(array, self.device)
 
 
 def _turns(distance_bias: Tensor) -> Tensor:

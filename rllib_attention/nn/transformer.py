@@ -22,7 +22,8 @@ from rllib_attention.nn.gates import make_gate
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import make_position
-from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView
+from rllib_attention.nn.sending import send
+from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView, View
 
 
 class Transformer(nn.Module):
@@ -117,8 +118,33 @@ class Transformer(nn.Module):
         Returns:
             The output tokens in packed order, to be given to `layout.unpack`.
         """
+        return self.run(tokens, self.views(layout), dropout=dropout)
+
+    def views(self, layout: PackedLayout, *, uniform: bool = False) -> Sequence[View]:
+        """Returns each layer's view of packed tokens: all that the host has to work out.
+
+        Args:
+            layout: Where the tokens come from.
+            uniform: Whether the same operations serve every layout, so that they are compiled once.
+        """
+        key = (self.window, *self.strides, uniform)
+        views: list[PackedView] = layout.remember(key, lambda: self._views(layout, uniform))
+        for block, view in zip(self.blocks, views, strict=True):
+            view.prepare(block.attention.position, layout.device)
+        return views
+
+    def run(self, tokens: Tensor, views: Sequence[View], *, dropout: bool = False) -> Tensor:
+        """Runs the stack: nothing but operations on tensors.
+
+        Args:
+            tokens: (N, D), or rows of them.
+            views: From `views` or `rows_views`.
+            dropout: Whether this is a training pass.
+
+        Returns:
+            The output tokens, in the order of the last view's kept ones.
+        """
         probability = self.dropout if dropout else 0.0
-        views = layout.remember((self.window, *self.strides), lambda: self._views(layout))
         for block, view in zip(self.blocks, views, strict=True):
             tokens = block(tokens, view, probability)
         return self.norm(tokens)
@@ -142,14 +168,33 @@ class Transformer(nn.Module):
         Returns:
             (B, T, D).
         """
-        probability = self.dropout if dropout else 0.0
-        steps, *needed = self._needed(rows.shape[1], num_outputs)
-        if len(steps) < rows.shape[1]:
-            rows, valid = rows[:, steps], valid[:, steps]
+        read, views = self.rows_views(valid, num_outputs)
+        rows = rows if read is None else rows.index_select(1, read)
+        return self.run(rows, views, dropout=dropout)
+
+    def rows_views(
+        self, valid: Tensor, num_outputs: int, *, uniform: bool = False
+    ) -> tuple[Tensor | None, Sequence[View]]:
+        """Returns each layer's view of rows: all that the host has to work out.
+
+        Args:
+            valid: Which tokens are real, (B, S).
+            num_outputs: Outputs T at the end of each row.
+            uniform: As for `views`.
+
+        Returns:
+            Which of a row's tokens are read at all, None for all of them, and the views.
+        """
+        steps, *needed = self._needed(valid.shape[1], num_outputs)
+        read = None if len(steps) == valid.shape[1] else send(steps, valid.device)
+        valid = valid if read is None else valid.index_select(1, read)
+        views = []
         for block, stride, kept in zip(self.blocks, self.strides, needed, strict=True):
-            view = RowsView(valid, steps, kept, self.window, stride)
-            rows, valid, steps = block(rows, view, probability), view.keep(valid), kept
-        return self.norm(rows)
+            view = RowsView(valid, steps, kept, self.window, stride, uniform=uniform)
+            view.prepare(block.attention.position, valid.device)
+            views.append(view)
+            valid, steps = view.keep(valid), kept
+        return read, views
 
     @torch.no_grad()
     def record(self, tokens: Tensor) -> Tensor:
@@ -204,11 +249,10 @@ class Transformer(nn.Module):
             )
             tokens, layout = block(tokens, view), view.kept
 
-    def _views(self, layout: PackedLayout) -> list[PackedView]:
-        """Returns each layer's view of packed tokens."""
+    def _views(self, layout: PackedLayout, uniform: bool) -> list[PackedView]:
         views = []
         for _, context, stride in self._layers():
-            views.append(PackedView(layout, context, stride, self.window))
+            views.append(PackedView(layout, context, stride, self.window, uniform=uniform))
             layout = views[-1].kept
         return views
 

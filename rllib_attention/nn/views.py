@@ -17,13 +17,18 @@ from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.masks import AttentionMask, row_mask
 from rllib_attention.nn.packing import PackedLayout
 from rllib_attention.nn.positions import NoPosition
+from rllib_attention.nn.sending import may_vary, send
 
 # Of which a recording view holds all weights at a time.
 _BLOCKS_AT_ONCE = 16
 
 
 class View(Protocol):
-    """One layer's tokens."""
+    """One layer's tokens.
+
+    What is worked out with NumPy is done when a view is made, and `prepare` does what needs the
+    layer's options: `attend` and `keep` then work with nothing but tensors, and can be compiled.
+    """
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps normed tokens, (..., D), to C of the kept ones, (..., D)."""
@@ -42,6 +47,7 @@ class PackedView:
         context: Steps of context before the first output that later layers need.
         next_stride: Stride of the next layer; 1 behind the last one.
         window: Time steps that a query attends to.
+        uniform: Whether the same operations serve every layout, so that they are compiled once.
     """
 
     def __init__(
@@ -50,27 +56,47 @@ class PackedView:
         context: int,
         next_stride: int,
         window: int,
+        *,
+        uniform: bool = False,
     ):
         self.kept, query = layout.trimmed(context, next_stride)
         # Distances count in strides, hence positions too.
         self.steps = layout.position // layout.stride
-        self._blocked = layout.blocked(window, query)
+        self._blocked = layout.blocked(window, query, uniform=uniform)
         is_same = len(query) == len(layout) and layout.stride == next_stride
-        self._keep = None if is_same else layout.send(query)
+        self._keep = None if is_same and not uniform else layout.send(query)
+        self._is_empty, self._uniform = not len(query), uniform
+        # Where nearly all tokens are queries, one projection of all is fastest.
+        self._projects_all = 4 * len(query) > 3 * len(layout) and not uniform
         self._angles: dict[Hashable, tuple[Tensor | None, Tensor | None]] = {}
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps (N, D) to C of the kept tokens, (N', D)."""
-        if not len(self.kept):
+        if self._is_empty:
             return x[:0]
         return self._attend(attention, *self._project(attention, x))
+
+    def prepare(self, position: NoPosition, device: torch.device) -> None:
+        """Works out what depends on the position scheme but not on its weights.
+
+        Args:
+            position: The layer's position scheme.
+            device: Where the tokens are.
+        """
+        angles = self._position(position, device)
+        self._blocked.mask.joined(position)
+        if self._uniform:
+            self._blocked.may_vary(position)
+            may_vary(self._keep, 0)
+            may_vary(angles[0], 0)
+            may_vary(angles[1], 0, 1)
 
     def keep(self, x: Tensor) -> Tensor:
         """(N, D) → (N', D)."""
         return _select(x, self._keep)
 
     def _project(self, attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns queries in blocks' order, (blocks * block, H, E), keys and values, (N, H, E)."""
+        """Returns queries in blocks, (blocks, block, H, E), keys and values, (N, H, E)."""
         angles, query_angles = self._position(attention.position, x.device)
         blocked = self._blocked
         if self._projects_all:
@@ -78,18 +104,13 @@ class PackedView:
             return blocked.queries(query), key, value
         return attention.project_apart(blocked.queries(x), query_angles, x, angles)
 
-    @property
-    def _projects_all(self) -> bool:
-        # Where nearly all tokens are queries, one projection of all is fastest.
-        return 4 * len(self.kept) > 3 * len(self.steps)
-
     def _position(
         self, position: NoPosition, device: torch.device
     ) -> tuple[Tensor | None, Tensor | None]:
         """Returns the angles of all tokens, and of the queries in blocks' order."""
         if position.key not in self._angles:
             with torch.inference_mode(False):  # so that passes with gradients can take them, too
-                angles = position.angles(self.steps, device)
+                angles = _angles(position, self.steps, device, as_pairs=self._uniform)
                 query_angles = None if angles is None else self._blocked.queries(angles)
             self._angles[position.key] = angles, query_angles
         return self._angles[position.key]
@@ -183,7 +204,7 @@ class PrefillView(PackedView):
         query, key, value = self._project(attention, x)
         new_key, new_value = _select(key, self._recent), _select(value, self._recent)
         self._cache.fill(self._layer, *self._written, new_key, new_value)
-        return self._attend(attention, query, key, value) if len(self.kept) else x[:0]
+        return x[:0] if self._is_empty else self._attend(attention, query, key, value)
 
 
 class RowsView:
@@ -195,6 +216,7 @@ class RowsView:
         kept: Those of the tokens that later layers need, (Q,).
         window: Time steps that a query attends to.
         stride: Time steps between them.
+        uniform: As for `PackedView`.
     """
 
     def __init__(
@@ -204,17 +226,38 @@ class RowsView:
         kept: np.ndarray,
         window: int,
         stride: int,
+        *,
+        uniform: bool = False,
     ):
-        self._place = np.searchsorted(steps, kept)
+        place = np.searchsorted(steps, kept)
         self._positions = steps // stride
-        key = torch.from_numpy(steps).to(valid.device)
-        self._keep = torch.from_numpy(self._place).to(valid.device)
-        self._mask = row_mask(valid, key[self._keep], key, window, stride)
+        key = send(steps, valid.device)
+        self._keep = send(place, valid.device)
+        # Where the kept ones are the last, a view serves.
+        first = len(steps) - len(kept)
+        self._first = first if not len(place) or place[0] == first else None
+        self._mask = row_mask(valid, key.index_select(0, self._keep), key, window, stride)
+        self._uniform = uniform
+        self._angles: dict[Hashable, tuple[Tensor | None, Tensor | None]] = {}
+
+    def prepare(self, position: NoPosition, device: torch.device) -> None:
+        """As for `PackedView`."""
+        self._position(position, device)
+        self._mask.joined(position)
+
+    def _position(
+        self, position: NoPosition, device: torch.device
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Returns the angles of all tokens, and of the kept ones."""
+        if position.key not in self._angles:
+            angles = _angles(position, self._positions, device, as_pairs=self._uniform)
+            kept = None if angles is None else angles.index_select(0, self._keep)
+            self._angles[position.key] = angles, kept
+        return self._angles[position.key]
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps (B, S, D) to C of the kept tokens, (B, Q, D)."""
-        angles = attention.position.angles(self._positions, x.device)
-        query_angles = None if angles is None else angles[self._keep]
+        angles, query_angles = self._position(attention.position, x.device)
         projected = attention.project_apart(self.keep(x), query_angles, x, angles)
         query, key, value = (y.transpose(1, 2) for y in projected)
         context = attention.attend(query, key, value, self._mask)
@@ -222,10 +265,17 @@ class RowsView:
 
     def keep(self, x: Tensor) -> Tensor:
         """(B, S, D) → (B, Q, D)."""
-        first = x.shape[1] - len(self._place)
-        if not len(self._place) or self._place[0] == first:
-            return x[:, first:]
+        if self._first is not None:
+            return x[:, self._first :]
         return x.index_select(1, self._keep)
+
+
+def _angles(
+    position: NoPosition, steps: np.ndarray, device: torch.device, *, as_pairs: bool
+) -> Tensor | None:
+    """Returns the rotations of some steps; as pairs of numbers if compilers are to read them."""
+    angles = position.angles(steps, device)
+    return torch.view_as_real(angles) if as_pairs and angles is not None else angles
 
 
 def _select(x: Tensor, index: Tensor | None) -> Tensor:

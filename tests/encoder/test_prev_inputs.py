@@ -29,7 +29,7 @@ def played(space):
 
 
 def features(prev, *args):
-    return prev.encode(torch.from_numpy(prev.sequence(*args))).numpy()
+    return prev.encode(torch.from_numpy(prev.sequence(*args)), *prev.tables()).numpy()
 
 
 def reference(space, actions, rewards, num_actions, num_rewards):

@@ -4,6 +4,7 @@ import logging
 import math
 import pickle
 
+import numpy as np
 import pytest
 import torch
 from gymnasium import spaces
@@ -14,10 +15,15 @@ from ray.rllib.algorithms.iql import IQLConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.ppo.torch.ppo_torch_learner import PPOTorchLearner
 from ray.rllib.algorithms.sac import SACConfig
+from ray.rllib.core.columns import Columns
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
+from ray.rllib.core.learner.training_data import TrainingData
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
+from torch._dynamo.utils import counters
 
 from rllib_attention import use_attention
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
 from rllib_attention.new_stack.learner import AttentionLearnerMixin, attention_learner
 
 SPACES = {
@@ -34,9 +40,10 @@ CONFIGS = {
     "iql": IQLConfig,
 }
 CLOSE = {"rtol": 1e-6, "atol": 1e-7}
+TIMESTEPS = {"num_env_steps_sampled_lifetime": 0}
 
 
-def build(name="ppo", *, plain=False, change=lambda config: config, learner_class=None):
+def build(name="ppo", *, plain=False, change=lambda config: config, learner_class=None, **options):
     """Builds a learner with attention: RLlib's own, or the composed one."""
     config = change(CONFIGS[name]())
     if name == "iql":
@@ -44,13 +51,11 @@ def build(name="ppo", *, plain=False, change=lambda config: config, learner_clas
     if learner_class:
         config.learners(learner_class=learner_class)
     given = config.learner_class
-    use_attention(config, **OPTIONS)
+    use_attention(config, **OPTIONS | options)
     if plain:
         config.learners(learner_class=given)
     torch.manual_seed(0)
-    learner = config.build_learner(spaces=BOXES if name in ("sac", "iql") else SPACES)
-    learner.build()
-    return learner
+    return config.build_learner(spaces=BOXES if name in ("sac", "iql") else SPACES)
 
 
 def step(learner, seed, factor=1.0, spoil=lambda gradients: None):
@@ -122,9 +127,13 @@ def test_clipped_steps_are_those_of_rllib(name, by, clip, log_gradients):
 def test_gradients_that_are_not_finite_are_treated_as_rllib_does(
     name, value, skip, caplog, monkeypatch
 ):
-    """RLlib warns and puts numbers in their place, or hands them to the optimizer."""
-    logger = logging.getLogger("ray.rllib")
-    monkeypatch.setattr(logger, "propagate", True)
+    """RLlib warns and puts numbers in their place, or hands them to the optimizer.
+
+    We warn once an update, after its minibatches: to know, the device is waited for.
+    """
+    loggers = [logging.getLogger(name) for name in ("rllib_attention", "ray.rllib")]
+    for logger in loggers:
+        monkeypatch.setattr(logger, "propagate", True)
 
     def spoil(gradients):
         list(gradients.values())[3].view(-1)[0] = value
@@ -137,17 +146,24 @@ def test_gradients_that_are_not_finite_are_treated_as_rllib_does(
     learners = build(name, change=change), build(name, change=change, plain=True)
     texts = []
     for learner in learners:
+        learner.before_gradient_based_update(timesteps=TIMESTEPS)
         step(learner, 0)
-        caplog.set_level(logging.WARNING, logger.name)  # building a learner sets it
+        for logger in loggers:
+            caplog.set_level(logging.WARNING, logger.name)  # building a learner sets it
         caplog.clear()
         weights = step(learner, 1, spoil=spoil)
+        learner.after_gradient_based_update(timesteps=TIMESTEPS)
         texts.append([record.getMessage() for record in caplog.records])
         weights = step(learner, 2)
         if learner is learners[0]:
             ours = weights
     torch.testing.assert_close(ours, weights, equal_nan=True, **CLOSE)
-    assert [t.split(" ")[0] for t in texts[0]] == [t.split(" ")[0] for t in texts[1]]
+    assert [t.split(" ")[0] for t in texts[0]] == [t.split(" ")[0] for t in texts[1]][:1]
     assert bool(texts[0]) is not skip
+    caplog.clear()
+    step(learners[0], 3)
+    learners[0].after_gradient_based_update(timesteps=TIMESTEPS)
+    assert not caplog.records, "it is said once"
 
 
 def test_parts_without_gradients_stay():
@@ -265,3 +281,75 @@ def test_one_class_for_each_class():
     assert issubclass(cloudpickle.loads(cloudpickle.dumps(composed)), AttentionLearnerMixin)
     assert attention_learner(Learner) is Learner, "no torch"
     assert issubclass(attention_learner(TorchLearner), TorchLearner)
+
+
+def batch_of(learner, num_steps=20):
+    """Returns a learner's own batch of a random episode."""
+    rng = np.random.default_rng(0)
+    episode = SingleAgentEpisode(
+        observations=list(rng.uniform(-1, 1, (num_steps + 1, 3)).astype(np.float32)),
+        actions=list(rng.integers(0, 2, num_steps)),
+        rewards=list(rng.normal(size=num_steps)),
+        extra_model_outputs={
+            Columns.ACTION_LOGP: list(rng.normal(-1, 0.1, num_steps).astype(np.float32)),
+            Columns.ACTION_DIST_INPUTS: list(rng.normal(size=(num_steps, 2)).astype(np.float32)),
+        },
+        terminated=True,
+        len_lookback_buffer=0,
+    ).to_numpy()
+    return learner._make_batch_if_necessary(TrainingData(episodes=[episode])).policy_batches
+
+
+def losses(learner, num_updates=2):
+    """Trains on one batch; returns the losses."""
+    torch.manual_seed(0)
+    learner.before_gradient_based_update(timesteps=TIMESTEPS)
+    found = []
+    for _ in range(num_updates):
+        _, loss, _ = learner._update(batch_of(learner))
+        found.append(float(loss["default_policy"]))
+    return found
+
+
+def plain_critic(config):
+    return config.training(use_kl_loss=False, lr=1e-2)
+
+
+def test_compiling_learners_compile_and_learn_the_same():
+    """RLlib's own `build` compiles nothing."""
+
+    def compiled(config):
+        config.framework(torch_compile_learner=True, torch_compile_learner_dynamo_backend="eager")
+        return plain_critic(config)
+
+    expected = losses(build(change=plain_critic))
+    counters.clear()
+    assert losses(build(change=compiled, plain=True)) == pytest.approx(expected, abs=1e-5)
+    assert not counters["stats"]["unique_graphs"]
+    learner = build(change=compiled)
+    assert losses(learner) == pytest.approx(expected, abs=1e-5)
+    assert counters["stats"]["unique_graphs"]
+    assert abs(expected[0] - expected[1]) > 1e-4, "a step was taken between"
+    assert not counters["graph_break"]
+
+
+@pytest.mark.parametrize("gate", ["residual", "gru"])
+def test_a_learner_under_autocast(gate):
+    """As RLlib's examples mix precisions: there is no setting, but `_update` can be wrapped."""
+
+    class Mixed(PPOTorchLearner):
+        def _update(self, batch, **kwargs):
+            with torch.autocast("cpu", torch.bfloat16):
+                return super()._update(batch, **kwargs)
+
+    seen = []
+    learner = build(change=plain_critic, learner_class=Mixed, gate=gate)
+    [encoder, *_] = inspect_module(learner.module["default_policy"]).encoders
+    linear = encoder.transformer.blocks[0].attention.qkv
+    linear.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
+    expected = losses(build(change=plain_critic, gate=gate))
+    found = losses(learner)
+    assert set(seen) <= {torch.bfloat16}
+    assert found == pytest.approx(expected, rel=0.05, abs=0.05)
+    assert found != pytest.approx(expected, rel=1e-6)
+    assert all(p.dtype is torch.float32 for p in learner._params.values())

@@ -74,6 +74,23 @@ def test_rows_and_packed_tokens_equal_whole_episodes(options):
         )
 
 
+@pytest.mark.parametrize("lengths", [[(0, 12), (5, 9), (0, 7)], [(0, 3)], [(0, 12)] * 3])
+@pytest.mark.parametrize("options", [OPTIONS[14], OPTIONS[24], DILATED[4], DILATED[30]])
+def test_views_for_compilers_change_nothing(options, lengths):
+    """All index tensors are there, also where tokens could be taken as they are."""
+    model, (first, stop) = build(**options), np.array(lengths).T
+    layout = PackedLayout(first, stop, 12, 12)
+    tokens = torch.randn(len(layout), DIM)
+    out = model.run(tokens, model.views(layout, uniform=True))
+    torch.testing.assert_close(out, model(tokens, layout), atol=1e-6, rtol=1e-6)
+    valid = torch.tensor(np.arange(12) < stop[:, None])
+    rows = torch.randn(len(first), 12, DIM)
+    read, views = model.rows_views(valid, 5, uniform=True)
+    rows_read = rows if read is None else rows.index_select(1, read)
+    out = model.run(rows_read, views)
+    torch.testing.assert_close(out, model.forward_rows(rows, valid, 5), atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("num_outputs", [1, 3, 30])
 @pytest.mark.parametrize(
     ("dilation", "num_layers", "window"),

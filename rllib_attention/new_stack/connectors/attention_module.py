@@ -1,11 +1,13 @@
 """What the connectors need to know of an RLModule with attention."""
 
-from collections.abc import Iterator, Mapping
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import gymnasium as gym
+import numpy as np
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
@@ -17,6 +19,7 @@ from torch import nn
 from rllib_attention.config import AttentionConfig
 from rllib_attention.encoder.actor_critic import AttentionActorCriticEncoder
 from rllib_attention.encoder.encoder import AttentionEncoder
+from rllib_attention.encoder.finite import check_finite
 from rllib_attention.encoder.inputs import nested
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
@@ -30,12 +33,14 @@ class AttentionModule:
         max_seq_len: Its chunk length T in training.
         nests_state: Whether RLlib reads the critic's state below its own key.
         observation_path: The keys that lead from the module's observations to the encoders'.
+        name: What errors call it.
     """
 
     encoders: tuple[AttentionEncoder, ...]
     max_seq_len: int
     nests_state: bool
     observation_path: tuple[Any, ...]
+    name: str = "the RLModule"
 
     @property
     def attention(self) -> AttentionConfig:
@@ -61,6 +66,19 @@ class AttentionModule:
         for key in self.observation_path:
             obs = obs[key]
         return obs
+
+    def check_finite(self, obs: np.ndarray, where: Callable[[int], str]) -> None:
+        """Checks what the encoders will read, so that they need not wait for it on a device.
+
+        Args:
+            obs: From `observation`, (N, ...).
+            where: Says which step one of them is of, by its index.
+
+        Raises:
+            ValueError: If one is not finite, unless the options' `check_finite` is off.
+        """
+        if self.attention.check_finite:
+            check_finite(obs, self.name, where)
 
 
 # Each module's attention encoders, and whether it nests states. Walking a module takes longer than
@@ -117,7 +135,9 @@ def find_attention(rl_module: RLModule) -> dict[str | None, AttentionModule]:
         return {} if only is None else {None: only}
     modules = {module_id: inspect_module(module) for module_id, module in rl_module.items()}
     found: dict[str | None, AttentionModule] = {
-        module_id: module for module_id, module in modules.items() if module is not None
+        module_id: dataclasses.replace(module, name=f"RLModule {module_id!r}")
+        for module_id, module in modules.items()
+        if module is not None
     }
     if DEFAULT_MODULE_ID in found:  # single-agent episodes name no module
         found[None] = found[DEFAULT_MODULE_ID]

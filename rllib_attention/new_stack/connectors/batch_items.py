@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
+import numpy as np
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import BatchedNdArray
@@ -38,6 +39,15 @@ def as_rows(rows: Any) -> Any:
     if isinstance(rows, dict):
         return {key: as_rows(value) for key, value in rows.items()}
     return rows.view(BatchedNdArray)
+
+
+def stays_on_host(numbers: np.ndarray) -> np.ndarray:
+    """Returns numbers that the host needs, as RLlib's `NumpyToTensor` leaves them: as objects.
+
+    Args:
+        numbers: Of any shape.
+    """
+    return numbers.astype(object)
 
 
 def batch_key(episode: SingleAgentEpisode) -> tuple:

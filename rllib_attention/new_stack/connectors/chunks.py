@@ -3,6 +3,7 @@
 Shapes: R rows, T chunk length, C context, F features.
 """
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -34,6 +35,7 @@ from rllib_attention.new_stack.connectors.batch_items import (
     as_rows,
     replace_batch_items,
     run_pieces,
+    stays_on_host,
 )
 from rllib_attention.new_stack.connectors.step_inputs import stretches, training_inputs
 
@@ -53,6 +55,8 @@ class AddContextToTrainBatch(ConnectorV2):
         input_observation_space: As for every ConnectorV2.
         input_action_space: As for every ConnectorV2.
         next_observations: Whether the algorithm's learner wants `NEXT_OBS` (BC, MARWIL).
+        is_offline: Whether the batch is of recorded episodes. Ray Data then hands it to the learner
+            as tensors, and encoders wait for the chunks' lengths.
 
     .. code-block:: python
 
@@ -70,6 +74,7 @@ class AddContextToTrainBatch(ConnectorV2):
         input_action_space: gym.Space | None = None,
         *,
         next_observations: bool = False,
+        is_offline: bool = False,
         **kwargs: Any,
     ):
         super().__init__(input_observation_space, input_action_space, **kwargs)
@@ -78,7 +83,7 @@ class AddContextToTrainBatch(ConnectorV2):
             pieces.append(AddNextObservationsFromEpisodesToTrainBatch())
         pieces.append(AddColumnsFromEpisodesToTrainBatch())
         pieces.append(AddTimeDimToBatchAndZeroPad(as_learner_connector=True))
-        self._pieces = pieces
+        self._pieces, self._is_offline = pieces, is_offline
         self._add_states = AddStatesFromEpisodesToBatch(as_learner_connector=True)
 
     def __call__(
@@ -106,11 +111,19 @@ class AddContextToTrainBatch(ConnectorV2):
             **kwargs,
         )
         states = [
-            (episode, as_rows(module.state(chunk_contexts(episode, module).to_state())))
+            (episode, as_rows(module.state(self._lengths(chunk_contexts(episode, module)))))
             for episode, module in episodes_with_attention(self, episodes, known)
         ]
         replace_batch_items(batch, Columns.STATE_IN, states)
         return batch
+
+    def _lengths(self, contexts: ChunkContext) -> dict[str, Any]:
+        """Returns the state, with lengths that stay on the host if they can."""
+        if self._is_offline:
+            return contexts.to_state()
+        names = ("context_length", "chunk_length")
+        lengths = {name: stays_on_host(getattr(contexts, name)) for name in names}
+        return dataclasses.replace(contexts, **lengths).to_state()
 
 
 def chunk_contexts(episode: SingleAgentEpisode, module: AttentionModule) -> ChunkContext:

@@ -83,7 +83,8 @@ def training_inputs(
         num_steps: Steps T.
 
     Raises:
-        ValueError: If the fragment holds less of its past than the module saw when it acted.
+        ValueError: If the fragment holds less of its past than the module saw when it acted, or an
+            observation is not finite (unless the module's `check_finite` is off).
     """
     inputs = fragment_inputs(episode, module, num_steps)
     needed = min(module.attention.context_len, episode.t_started)
@@ -95,6 +96,8 @@ def training_inputs(
             f"{module.attention.history_len})`; in an algorithm of your own, sample from one of "
             "RLlib's episode replay buffers in `self.local_replay_buffer`."
         )
+    first = episode.t_started - inputs.num_past
+    module.check_finite(inputs.obs, lambda i: f"step {first + i} of episode {episode.id_}")
     return inputs
 
 

@@ -4,6 +4,7 @@ Shapes: B transitions, T time, C context, K tokens in a row, P packed token, S s
 A size of a step's stacked previous actions and rewards.
 """
 
+import functools
 from typing import Any
 
 import gymnasium as gym
@@ -21,7 +22,8 @@ from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.typing import EpisodeType
 
-from rllib_attention.encoder.packed_window import pack_tokens
+from rllib_attention.encoder.host_tags import COLUMN, tags_column
+from rllib_attention.encoder.packed_window import pack_tokens, tags_of
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.encoder.run_tags import MAX_ROWS, stream_tags, window_tags
 from rllib_attention.new_stack.connectors.attention_module import (
@@ -48,7 +50,14 @@ class AddWindowsToTrainBatch(ConnectorV2):
     Writes: all columns of replayed runs; of fragments, `OBS` and `NEXT_OBS` of modules with
     attention. RLlib's pieces behind find them and return early. Runs of `max_seq_len` > 1 become
     a stream of tokens in rows (B, K, P), see `packed_runs.py`; all else windows (B, C + 1, P).
+    What tokens are (`run_tags.py`) is also in a column that stays on the host.
     Leaves alone: modules without attention, but that their replayed transitions become columns.
+
+    Args:
+        input_observation_space: As for every ConnectorV2.
+        input_action_space: As for every ConnectorV2.
+        is_offline: Whether the batch is of recorded episodes. Ray Data then hands it to the learner
+            as tensors, and encoders wait for what tokens are.
 
     .. code-block:: python
 
@@ -64,9 +73,12 @@ class AddWindowsToTrainBatch(ConnectorV2):
         self,
         input_observation_space: gym.Space | None = None,
         input_action_space: gym.Space | None = None,
+        *,
+        is_offline: bool = False,
         **kwargs: Any,
     ):
         super().__init__(input_observation_space, input_action_space, **kwargs)
+        self._is_offline = is_offline
         self._pieces: list[ConnectorV2] = [
             AddObservationsFromEpisodesToBatch(as_learner_connector=True),
             AddNextObservationsFromEpisodesToTrainBatch(),
@@ -86,7 +98,7 @@ class AddWindowsToTrainBatch(ConnectorV2):
         known = find_attention(rl_module)
         sampled = [episode for episode in episodes if isinstance(episode, SampledRuns)]
         for runs in sampled:
-            _add_runs(batch, runs, known.get(runs.module_id))
+            _add_runs(batch, runs, known.get(runs.module_id), with_tags=not self._is_offline)
         if sampled:
             return batch
         batch = run_pieces(
@@ -105,9 +117,17 @@ class AddWindowsToTrainBatch(ConnectorV2):
         return batch
 
 
-def _add_runs(batch: dict[str, Any], sampled: SampledRuns, module: AttentionModule | None) -> None:
+def _add_runs(
+    batch: dict[str, Any],
+    sampled: SampledRuns,
+    module: AttentionModule | None,
+    *,
+    with_tags: bool,
+) -> None:
     """Adds all columns of replayed runs, but those that pieces before have added."""
-    runs = sampled.runs
+    runs, names, key = sampled.runs, (Columns.OBS, Columns.NEXT_OBS), batch_key(sampled)
+    if module is not None:
+        module.check_finite(module.observation(runs.obs), functools.partial(_step_of, runs))
     if module is None:
         at, ahead = runs.transitions, np.repeat(runs.n_step, runs.length)
         obs, next_obs = (
@@ -117,10 +137,26 @@ def _add_runs(batch: dict[str, Any], sampled: SampledRuns, module: AttentionModu
         obs, next_obs = run_windows(runs, module)
     else:
         obs, next_obs = run_streams(runs, module)
-    columns = {Columns.OBS: obs, Columns.NEXT_OBS: next_obs} | sampled.columns
+    columns = dict(zip(names, (obs, next_obs), strict=True)) | sampled.columns
+    if module is not None and with_tags and not any(key in batch.get(name, {}) for name in names):
+        columns[COLUMN] = {
+            name: tags_column(_tags(column, runs.run_len))
+            for name, column in zip(names, (obs, next_obs), strict=True)
+        }
     for name, column in columns.items():
         rows = tree.map_structure(as_rows, column)
-        batch.setdefault(name, {}).setdefault(batch_key(sampled), [rows])
+        batch.setdefault(name, {}).setdefault(key, [rows])
+
+
+def _step_of(runs: RunSteps, index: int) -> str:
+    run = int(np.searchsorted(runs.start, index, side="right")) - 1
+    step = index - int(runs.start[run] + runs.num_past[run])
+    return f"step {step} of replayed run {run}, counted from its first transition"
+
+
+def _tags(packed: np.ndarray, run_len: int) -> np.ndarray:
+    """Returns the tags of which a layout is made: of windows, the last ones say it all."""
+    return tags_of(packed if run_len > 1 else packed[:, -1:])
 
 
 def _checked(episode: SingleAgentEpisode) -> SingleAgentEpisode:

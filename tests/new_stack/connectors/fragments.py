@@ -8,6 +8,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 
 from rllib_attention import AttentionConfig
 from rllib_attention.encoder.prev_inputs import PrevInputs
+from rllib_attention.new_stack.connectors.attention_module import AttentionModule
 
 ACTIONS = gym.spaces.Discrete(5)
 ATTENTION = AttentionConfig(num_layers=2, window=4, prev_actions=3, prev_rewards=1)  # C = 6
@@ -17,12 +18,15 @@ LENGTH = 30
 def module(attention=ATTENTION, max_seq_len=4):
     """Returns what the connectors know of a module."""
     prev = PrevInputs(ACTIONS, attention.prev_actions, attention.prev_rewards)
-    return types.SimpleNamespace(
+    known = types.SimpleNamespace(
         attention=attention,
         prev_inputs=prev,
         max_seq_len=max_seq_len,
         observation=lambda obs: obs,
+        name="RLModule 'p0'",
     )
+    known.check_finite = types.MethodType(AttentionModule.check_finite, known)
+    return known
 
 
 def played(length=LENGTH):

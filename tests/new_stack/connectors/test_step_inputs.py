@@ -5,6 +5,7 @@ import re
 import numpy as np
 import pytest
 
+from rllib_attention import AttentionConfig
 from rllib_attention.encoder.rollout_history import RolloutHistory
 from rllib_attention.new_stack.connectors.step_inputs import (
     CARRIED_CONTEXT,
@@ -115,3 +116,15 @@ def test_stretches_are_slices():
     out = stretches(array, first, 4)
     np.testing.assert_array_equal(out, np.stack([array[i : i + 4] for i in first]))
     assert stretches(array, first, 0).shape == (3, 0, 2)
+
+
+@pytest.mark.parametrize("step", [17, 20, 14])
+def test_observations_for_training_are_finite(step):
+    """Those of the lookback included, since attention sees them."""
+    episode = fragment(17, 26, 9)
+    episode.observations.data[step - 17 + 9][1] = np.nan
+    message = f"Observations of RLModule 'p0' hold 1 non-finite .* lies at step {step} of episode"
+    with pytest.raises(ValueError, match=message):
+        training_inputs(episode, module(), 9)
+    unchecked = AttentionConfig.from_dict(module().attention.to_dict() | {"check_finite": False})
+    training_inputs(episode, module(unchecked), 9)
