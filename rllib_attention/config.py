@@ -85,11 +85,11 @@ class AttentionConfig:
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
         dropout: Probability with which, in training, a number is dropped that attention or
-            feed-forward add to a step. None means 0.05 where policies train on chunks (PPO, APPO,
+            feed-forward add to a step. None means 0.1 where policies train on chunks (PPO, APPO,
             IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
-            Q-networks train on replayed windows, for which it was not tried. More makes training
-            see another policy than the one that acted: PPO's KL penalty then takes the noise for a
-            change of the policy and grows, so use `config.training(use_kl_loss=False)` with it.
+            Q-networks train on replayed windows, for which it was not tried. Training then sees
+            another policy than the one that acted: PPO's KL penalty is told what of their
+            divergence is dropout's (`kl_of_dropout`); APPO's is not, so leave `use_kl_loss` off.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in

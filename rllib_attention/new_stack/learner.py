@@ -21,6 +21,11 @@ from rllib_attention.encoder.host_tags import tag_batch
 from rllib_attention.log import get_logger
 from rllib_attention.new_stack.connectors.attention_module import find_attention
 from rllib_attention.new_stack.kl_noise import KLNoiseMixin
+from rllib_attention.new_stack.saved_options import (
+    SAVED_OPTIONS,
+    check_saved_options,
+    options_of,
+)
 
 logger = get_logger(__name__)
 
@@ -74,12 +79,27 @@ class AttentionLearnerMixin(_Base):
         _fuse(optimizer)
         super().register_optimizer(optimizer=optimizer, **kwargs)
 
+    def get_state(self, components: Any = None, **kwargs: Any) -> dict[str, Any]:
+        """Returns RLlib's state and the options that its weights are trained with.
+
+        Args:
+            components: As for RLlib; the options come with a state that is not limited by it.
+            **kwargs: As for RLlib.
+        """
+        state = super().get_state(components, **kwargs)
+        return state if components else state | {SAVED_OPTIONS: options_of(self.module)}
+
     def set_state(self, state: dict[str, Any]) -> None:
         """Restores a state, whichever learner has written it.
 
         Args:
             state: From `get_state`.
+
+        Raises:
+            ValueError: If its weights were trained with options of attention that would make them
+                compute something else here.
         """
+        check_saved_options(state.get(SAVED_OPTIONS, {}), self.module)
         super().set_state(state)
         for optimizer in self._optimizers():
             _fuse(optimizer)

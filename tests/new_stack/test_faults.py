@@ -1,6 +1,7 @@
 """What is promised when something breaks; `docs/faults.md` is the same list in words."""
 
 import os
+import re
 import shutil
 import signal
 import time
@@ -11,7 +12,6 @@ import pytest
 from ray.exceptions import RayError
 from ray.rllib.algorithms.algorithm import Algorithm
 
-from rllib_attention import AttentionConfig
 from tests.harness import PARITY, RandomEnv, build, mismatch, sample
 from tests.new_stack.test_life import SMALL, ppo
 
@@ -54,6 +54,11 @@ def remote(config, num=2):
     return config.fault_tolerance(restart_failed_env_runners=True)
 
 
+def train(algo, iterations=3):
+    for _ in range(iterations):
+        algo.train()
+
+
 def weights(algo):
     return algo.get_weights()["default_policy"]
 
@@ -75,11 +80,10 @@ def test_a_killed_learner_ends_training_and_the_checkpoint_goes_on(stop, tmp_pat
     algo.train()
     path = algo.save_to_path(str(tmp_path / "checkpoint"))
     kept = weights(algo)
-    [pid] = [result.get() for result in algo.learner_group.foreach_learner(lambda _: os.getpid())]
+    [pid] = [found.get() for found in algo.learner_group.foreach_learner(lambda _: os.getpid())]
     os.kill(pid, signal.SIGKILL)
     with pytest.raises(RayError):
-        for _ in range(3):
-            algo.train()
+        train(algo)
     algo.stop()
     restored = stop(Algorithm.from_checkpoint(path))
     assert same(weights(restored), kept)
@@ -112,8 +116,7 @@ def test_observations_that_are_none_reach_the_driver(stop, spoilt, said, num_env
     config.fault_tolerance(restart_failed_env_runners=False)
     algo = stop(build(config))
     with pytest.raises(Exception, match=said):
-        for _ in range(3):
-            algo.train()
+        train(algo)
 
 
 def test_a_checkpoint_that_cannot_be_written_costs_nothing(saved, tmp_path):
@@ -130,7 +133,9 @@ def test_a_checkpoint_that_cannot_be_written_costs_nothing(saved, tmp_path):
 @pytest.mark.parametrize("broken", ["truncated", "missing"])
 def test_a_broken_checkpoint_is_refused(saved, broken):
     algo, path = saved
-    [file] = (path / "learner_group" / "learner" / "rl_module").rglob("default_policy/module_state*")
+    [file] = (path / "learner_group" / "learner" / "rl_module").rglob(
+        "default_policy/module_state*"
+    )
     if broken == "missing":  # as after a save that was cut short
         shutil.rmtree(path / "learner_group")
     else:
@@ -142,7 +147,11 @@ def test_a_broken_checkpoint_is_refused(saved, broken):
 
 @pytest.mark.parametrize("changed", [{"window": 7}, {"position": "rotary"}, {"dilation": 2}])
 def test_a_checkpoint_of_other_options_is_refused(saved, stop, changed):
-    _, path = saved
+    algo, path = saved
     other = stop(build(ppo(), SMALL.replace(**changed)))
-    with pytest.raises(ValueError, match=next(iter(changed))):
+    with pytest.raises(ValueError, match=next(iter(changed))) as caught:
         other.restore_from_path(str(path))
+    other = stop(build(ppo(), SMALL.replace(**changed)))
+    exec(re.findall("`(algo.*?)`", str(caught.value))[0], {"algo": other, "path": str(path)})
+    assert same(weights(other), weights(algo))
+    assert mismatch(other, sample(other)) < PARITY

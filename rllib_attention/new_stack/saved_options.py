@@ -1,0 +1,57 @@
+"""The options of attention in a learner's checkpoint.
+
+Most options have no weights of their own: weights that were trained with a window of 8 fit a window
+of 16, and give other actions. RLlib restores whatever fits, so the learner compares.
+"""
+
+from typing import Any
+
+from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+
+from rllib_attention.config import AttentionConfig
+from rllib_attention.new_stack.connectors.attention_module import find_attention
+
+SAVED_OPTIONS = "attention_options"
+"""Where a learner's state has them: a dict for each module with attention."""
+
+# These say how to begin and to train, not what weights compute.
+_FREE = ("max_seq_len", "dropout", "check_finite", "gate_bias")
+
+# Where a checkpoint of an algorithm has all weights.
+_WEIGHTS = "learner_group/learner/rl_module"
+
+
+def options_of(modules: MultiRLModule) -> dict[str, dict[str, Any]]:
+    """Returns the options of a learner's modules, for its state.
+
+    Args:
+        modules: The learner's modules.
+    """
+    found = find_attention(modules)
+    return {key: found[key].attention.to_dict() for key in found if key is not None}
+
+
+def check_saved_options(saved: dict[str, dict[str, Any]], modules: MultiRLModule) -> None:
+    """Refuses a state whose weights were trained with other options.
+
+    Args:
+        saved: From `options_of`; options that an older version did not know have their defaults.
+        modules: The modules that are to get the weights.
+
+    Raises:
+        ValueError: If options differ that change what the same weights compute.
+    """
+    for module_id, own in options_of(modules).items():
+        if module_id not in saved:
+            continue
+        given = AttentionConfig.from_dict(saved[module_id]).to_dict()
+        differ = [name for name in own if name not in _FREE and own[name] != given[name]]
+        if differ:
+            there = ", ".join(f"{name}={given[name]!r}" for name in differ)
+            here = ", ".join(f"{name}={own[name]!r}" for name in differ)
+            raise ValueError(
+                f"The checkpoint of module {module_id!r} was trained with {there}, got {here} "
+                "here: its weights would compute something else. Fix: `use_attention(config, "
+                f"{there})`; or, to go on with other options on purpose, restore the weights alone: "
+                f"`algo.restore_from_path(path + '/{_WEIGHTS}', component='{_WEIGHTS}')`."
+            )

@@ -1,0 +1,52 @@
+"""A checkpoint's weights go into modules that compute the same with them, or are refused."""
+
+import re
+
+import pytest
+from gymnasium import spaces
+from ray.rllib.algorithms.ppo import PPOConfig
+
+from rllib_attention import AttentionConfig, use_attention
+from rllib_attention.new_stack.saved_options import SAVED_OPTIONS
+
+OPTIONS = AttentionConfig(dim=8, num_heads=2, num_layers=2, window=3, ffn_dim=8)
+SPACES = dict.fromkeys(("__env__", "default_policy"), (spaces.Box(-1, 1, (3,)), spaces.Discrete(2)))
+
+
+def make_learner(**changed):
+    config = use_attention(PPOConfig(), OPTIONS.replace(**changed))
+    learner = config.build_learner(spaces=SPACES)
+    learner.build()
+    return learner
+
+
+@pytest.fixture(scope="module")
+def state():
+    return make_learner().get_state()
+
+
+@pytest.mark.parametrize(
+    "changed", [{"window": 4}, {"dilation": 2}, {"position": "rotary"}, {"num_heads": 1}]
+)
+def test_options_that_change_what_weights_compute(state, changed):
+    [(name, value)] = changed.items()
+    said = f"trained with {name}={getattr(OPTIONS, name)!r}, got {name}={value!r} here"
+    with pytest.raises(ValueError, match=re.escape(said)):
+        make_learner(**changed).set_state(state)
+
+
+@pytest.mark.parametrize("changed", [{}, {"dropout": 0.3}, {"max_seq_len": 7}])
+def test_options_that_say_how_to_train(state, changed):
+    make_learner(**changed).set_state(state)
+
+
+def test_a_state_of_an_older_version(state):
+    older = {key: value for key, value in state.items() if key != SAVED_OPTIONS}
+    make_learner(window=4).set_state(older)  # which says nothing of options
+    saved = dict(state[SAVED_OPTIONS]["default_policy"])
+    del saved["dilation"]
+    make_learner().set_state(state | {SAVED_OPTIONS: {"default_policy": saved}})
+
+
+def test_parts_of_a_state_have_no_options():
+    assert SAVED_OPTIONS not in make_learner().get_state(components="rl_module")
