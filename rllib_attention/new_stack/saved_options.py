@@ -52,6 +52,6 @@ def check_saved_options(saved: dict[str, dict[str, Any]], modules: MultiRLModule
             raise ValueError(
                 f"The checkpoint of module {module_id!r} was trained with {there}, got {here} "
                 "here: its weights would compute something else. Fix: `use_attention(config, "
-                f"{there})`; or, to go on with other options on purpose, restore the weights alone: "
+                f"{there})`; or, to go on with other options, restore the weights alone: "
                 f"`algo.restore_from_path(path + '/{_WEIGHTS}', component='{_WEIGHTS}')`."
             )
