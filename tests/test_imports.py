@@ -23,7 +23,7 @@ FLOORS = [
     {"search_space", "nn"},
     {"encoder"},
     {"new_stack", "old_stack"},
-    {"export"},
+    {"sources", "export"},
     {"dispatch"},
     {"policy"},
     {"inspection"},

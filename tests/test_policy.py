@@ -103,7 +103,7 @@ def test_memory_is_bounded_over_time_and_over_sessions():
     assert episode.t == 299
     assert len(episode.observations.data) <= 64 + policy._parts.lookback + 1
     assert len(episode.actions.data) == len(episode.rewards.data) <= 64 + policy._parts.lookback
-    [memory] = [found.memory for found in policy._memory._connected.values()]
+    [memory] = [found.memory for found in policy._pass._memory._connected.values()]
     assert memory.slots.num_slots <= 4
     for before, after in zip(weights, policy.module.parameters(), strict=True):
         assert torch.equal(before, after)
@@ -300,13 +300,10 @@ def says(message):
 def test_wrong_checkpoints(tmp_path):
     for path, found in ((tmp_path, "none"), (tmp_path / "missing", "no such folder")):
         with says(
-            "AttentionPolicy expects a checkpoint of an Algorithm or an RLModule of RLlib's new "
-            f"API stack at {str(path)!r}, found {found}. Fix: "
+            "AttentionPolicy expects a checkpoint of an Algorithm, an RLModule or, of RLlib's old "
+            f"API stack, a Policy at {str(path)!r}, found {found}. Fix: "
         ):
             AttentionPolicy.from_checkpoint(path)
-    (tmp_path / "policies").mkdir()
-    with pytest.raises(ValueError, match="found one of RLlib's old API stack"):
-        AttentionPolicy.from_checkpoint(tmp_path)
     random_policy(SMALL).module.save_to_path(tmp_path / "module")
     with says(
         "`module_id` must name a module with attention, one of ['default_policy'], but it is 'x'."
@@ -316,12 +313,6 @@ def test_wrong_checkpoints(tmp_path):
         AttentionPolicy("path")
     with pytest.raises(TypeError, match="expects a path or a Tune checkpoint, got int"):
         AttentionPolicy.from_checkpoint(1)
-
-
-def test_an_algorithm_of_the_old_stack(stop):
-    config = config_of(PPOConfig().api_stack(False, False), VECTOR, Discrete(2), SMALL)
-    with says("AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old"):
-        AttentionPolicy(stop(config.build_algo()))
 
 
 def test_a_module_without_attention(stop):

@@ -98,7 +98,7 @@ def test_any_number_of_names_takes_no_more_memory():
         clock.seconds += 0.1
         ask(server, turn(f"name {number}", 0))
     assert len(server) == len(server.policy.sessions) == 5
-    [memory] = [found.memory for found in server.policy._memory._connected.values()]
+    [memory] = [found.memory for found in server.policy._pass._memory._connected.values()]
     assert memory.slots.num_slots <= 8
 
 
