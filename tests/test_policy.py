@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Tuple
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
-from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune import Checkpoint
 
 from rllib_attention import AttentionPolicy, use_attention
@@ -23,6 +21,7 @@ from tests.policies import (
     SMALL,
     VECTOR,
     WITH_PAST,
+    BoxNoise,
     Noise,
     assert_same,
     config_of,
@@ -32,6 +31,7 @@ from tests.policies import (
     random_steps,
     replayed,
     take_sides,
+    two_agents,
     with_pieces,
 )
 from tests.test_docs import code_blocks
@@ -213,44 +213,8 @@ def test_a_checkpoint_acts_in_a_process_without_ray_running(stop, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-class TwoAgents(MultiAgentEnv):
-    """Two agents with spaces of their own, which see and do what `Noise` writes down."""
-
-    def __init__(self, config):
-        super().__init__()
-        actions = Box(-2.0, 3.0, (1,), np.float32)
-        self._envs = {"a": Noise({"spaces": (VECTOR, Discrete(3))})}
-        self._envs["b"] = BoxNoise({"spaces": (Box(-5.0, 5.0, (2,), np.float32), actions)})
-        self.agents = self.possible_agents = list(self._envs)
-        self.observation_spaces = {k: env.observation_space for k, env in self._envs.items()}
-        self.action_spaces = {k: env.action_space for k, env in self._envs.items()}
-
-    def reset(self, *, seed=None, options=None):
-        return {k: env.reset()[0] for k, env in self._envs.items()}, {}
-
-    def step(self, action_dict):
-        results = {k: self._envs[k].step(action) for k, action in action_dict.items()}
-        obs, rewards = ({k: r[i] for k, r in results.items()} for i in (0, 1))
-        return obs, rewards, {"__all__": results["a"][2]}, {"__all__": False}, {}
-
-
-class BoxNoise(Noise):
-    """Another one, with a list of its own."""
-
-    played: ClassVar[list] = []
-
-
 def test_one_module_of_several(stop, tmp_path):
-    config = PPOConfig().environment(TwoAgents).debugging(seed=0)
-    config.env_runners(
-        num_env_runners=0,
-        env_to_module_connector=lambda *args: MeanStdFilter(multi_agent=True),
-    )
-    config.multi_agent(
-        policies={"p", "q"},
-        policy_mapping_fn=lambda agent, *args, **kwargs: "q" if agent == "b" else "p",
-    )
-    algo = stop(use_attention(config, WITH_PAST).build_algo())
+    algo = stop(use_attention(two_agents(), WITH_PAST).build_algo())
     take_sides(algo)
     algo.env_runner.sample(num_timesteps=20)
     path = algo.save_to_path(tmp_path)
