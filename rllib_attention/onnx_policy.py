@@ -123,7 +123,7 @@ class OnnxPolicy:
                     f"The policy reads previous rewards, but that of session {session!r} is "
                     "missing. Fix: `act(obs, prev_reward=...)`."
                 )
-            row[_PREV_REWARDS] = np.float32(reward or 0.0)
+            row[_PREV_REWARDS] = np.asarray(reward or 0.0, np.float32)
         for name, part in _flat(self._structure["obs"], obs, session):
             expected = self._structure["shapes"][name]
             array = np.asarray(part)
