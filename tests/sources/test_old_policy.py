@@ -10,7 +10,16 @@ from ray.rllib.models.catalog import ModelCatalog
 from ray.rllib.utils.spaces.space_utils import clip_action, unsquash_action
 
 from rllib_attention import AttentionPolicy
-from tests.old_stack.support import ACTION_SPACES, OBSERVATION_SPACES, ppo_config, rollout_worker
+from tests.export.sessions import assert_same as same
+from tests.export.sessions import play
+from tests.export.test_policy_step import step_of
+from tests.old_stack.support import (
+    ACTION_SPACES,
+    OBSERVATION_SPACES,
+    ppo_config,
+    rollout_worker,
+    take_sides,
+)
 
 STEPS = 25  # context 6: on long after the window
 DEFAULT = "default_policy"
@@ -34,11 +43,7 @@ def make_worker(observations="box", actions="discrete", config=None, model=None,
     made = ppo_config(env_config=spaces, model=model, **(PAST | options))
     made.debugging(seed=0).env_runners(**(config or {}))
     worker = rollout_worker(made)
-    policy = worker.policy_map[DEFAULT]
-    rng = np.random.default_rng(0)
-    weights = policy.get_weights()
-    noisy = {k: w + 0.3 * rng.standard_normal(w.shape) if w.ndim else w for k, w in weights.items()}
-    policy.set_weights(noisy)
+    take_sides(worker.policy_map[DEFAULT])
     worker.sample()
     return worker
 
@@ -135,7 +140,9 @@ def test_bounds_of_actions(normalize, clip, tmp_path):
         env_config={"action_space": Box(-0.5, 2.0, (2,), np.float32)}, prev_actions=1
     ).environment(normalize_actions=normalize, clip_actions=clip)
     config.env_config["observation_space"] = OBSERVATION_SPACES["box"]
-    check(rollout_worker(config), tmp_path)
+    worker = rollout_worker(config.debugging(seed=0))
+    take_sides(worker.policy_map[DEFAULT])
+    check(worker, tmp_path)
 
 
 def test_preprocessors_that_change_more_than_shapes(tmp_path):
@@ -148,7 +155,7 @@ def test_it_is_exported_like_any_other(tmp_path):
     worker = make_worker(space, config={"observation_filter": "MeanStdFilter"}, prev_actions=0)
     worker.policy_map[DEFAULT].export_checkpoint(str(tmp_path))
     policy = AttentionPolicy.from_checkpoint(tmp_path)
-    assert policy.export() is not None
+    same(play(policy, *step_of(policy)))
 
 
 # Errors
