@@ -3,36 +3,27 @@
 Shapes: N sessions, A choices of an action.
 """
 
-import contextlib
 import os
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
 import gymnasium as gym
 import torch
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
-from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.core import DEFAULT_MODULE_ID
-from ray.rllib.core.columns import Columns
 from ray.rllib.env import INPUT_ENV_SINGLE_SPACES
-from ray.rllib.utils.spaces.space_utils import unbatch
 from ray.train import Checkpoint
 
 from rllib_attention.config import AttentionConfig
 from rllib_attention.dispatch import use_attention
 from rllib_attention.export import PolicyStep, export_step, write_onnx
-from rllib_attention.new_stack.connectors import AddRolloutContext
 from rllib_attention.new_stack.decision import Decision
-from rllib_attention.new_stack.policy_parts import (
-    PolicyParts,
-    algorithm_parts,
-    copy_parts,
-    load_parts,
-    module_parts,
-)
+from rllib_attention.new_stack.policy_parts import PolicyParts, copy_parts, module_parts
+from rllib_attention.new_stack.policy_pass import PolicyPass
 from rllib_attention.new_stack.policy_spaces import PolicySpaces
 from rllib_attention.new_stack.sessions import Session, Taken
+from rllib_attention.sources import algorithm_parts, load_parts
 
 
 class AttentionPolicy:
@@ -61,14 +52,16 @@ class AttentionPolicy:
             done = terminated or truncated
 
     Args:
-        source: An Algorithm of the new API stack: its learner's present weights and its
+        source: An Algorithm of either API stack: its learner's present weights and its
             connectors' state are copied.
-        module_id: Which module of a multi-agent set-up acts; None for the only one with attention.
+        module_id: Which module of a multi-agent set-up acts, or which policy of the old API stack;
+            None for the only one with attention.
         agent_id: Whose observations it is given in a multi-agent set-up; None for the first agent
-            that is mapped to the module.
+            that is mapped to the module. (Old API stack: None, a policy is the same for all.)
 
     Attributes:
-        module: The RLModule that acts.
+        module: The RLModule that acts. One of the same function stands for a policy of the old
+            API stack.
         module_id: Its ID.
         observation_space: Of the observations that `act` takes.
         action_space: Of the actions that `act` returns.
@@ -95,12 +88,8 @@ class AttentionPolicy:
         self._parts = parts = source
         self.module, self.module_id = parts.module, parts.module_id
         self.observation_space, self.action_space = parts.observation_space, parts.action_space
-        self._memory = _only(parts.env_to_module[AddRolloutContext])
-        self._spaces = PolicySpaces(parts)
+        self._pass, self._spaces = PolicyPass(parts), PolicySpaces(parts)
         self._sessions: dict[Hashable, Session] = {}
-        self._last: Decision | None = None
-        self._random = torch.Generator()
-        self._random.seed()
 
     @classmethod
     def from_checkpoint(
@@ -116,14 +105,16 @@ class AttentionPolicy:
             path: The folder of an Algorithm's checkpoint (`algo.save_to_path()`, or a Tune
                 trial's), of an RLModule's or a MultiRLModule's, or Tune's `Result.checkpoint`
                 itself. A module's checkpoint holds no connectors: the policy then takes what the
-                module takes, such as flattened observations, and unsquashes Box actions.
+                module takes, such as flattened observations, and unsquashes Box actions. Of the
+                old API stack, an Algorithm's or a Policy's, which holds preprocessor and filter.
             module_id: As for the class.
             agent_id: As for the class.
 
         Raises:
             TypeError: If `path` is something else.
-            ValueError: If there is no such checkpoint, module or agent, or the module has no
-                attention.
+            ValueError: If there is no such checkpoint, module or agent, the module has no
+                attention, or a policy of the old API stack has actions or connectors that are not
+                known.
         """
         if isinstance(path, Checkpoint):  # first: it pretends to be a path, and then refuses
             with path.as_directory() as folder:
@@ -185,11 +176,11 @@ class AttentionPolicy:
         steps = list(history)
         for obs, _, _ in steps:
             self._spaces.check(session, obs)
-        self._forget(session)
+        self._pass.forget(self._sessions.get(session))
         opened = Session(self._parts)
         for obs, action, reward in steps:
             opened.observe(obs, opened.taken)
-            self._observe([opened], explore=False)
+            self._pass.observe([opened], explore=False)
             opened.taken = Taken(self._spaces.computed(action), float(reward))
         self._sessions[session] = opened
 
@@ -207,8 +198,7 @@ class AttentionPolicy:
                 f"`close` expects an open session, got {session!r}; {len(self._sessions)} are "
                 "open. Fix: close each session once; see `policy.sessions`."
             )
-        self._forget(session)
-        del self._sessions[session]
+        self._pass.forget(self._sessions.pop(session))
 
     def seed(self, seed: int) -> None:
         """Makes exploration repeatable.
@@ -216,7 +206,7 @@ class AttentionPolicy:
         Args:
             seed: Any number.
         """
-        self._random.manual_seed(seed)
+        self._pass.seed(seed)
 
     def act(
         self,
@@ -323,51 +313,10 @@ class AttentionPolicy:
         self._sessions.update(zip(obs, sessions, strict=True))
         for session, observation, before in zip(sessions, obs.values(), taken, strict=True):
             session.observe(observation, before)
-        computed, returned = self._decide(tuple(obs), sessions, explore, single)
+        computed, returned = self._pass.decide(tuple(obs), sessions, explore, single)
         for session, action in zip(sessions, computed, strict=True):
             session.taken = Taken(action)
         return dict(zip(obs, returned, strict=True))
-
-    def _decide(
-        self, names: tuple, sessions: list[Session], explore: bool, single: bool
-    ) -> tuple[list, list]:
-        """Returns the actions of the module, and those for the environment."""
-        parts = self._parts
-        batch, shared_data = self._observe(sessions, explore)
-        with torch.no_grad(), self._own_random_numbers(explore):
-            if explore:
-                outputs = parts.runner_module.forward_exploration(batch, t=parts.timestep)
-            else:
-                outputs = parts.runner_module.forward_inference(batch)
-            self._last = Decision(names, single, self._of_module(batch), self._of_module(outputs))
-            columns = parts.module_to_env(
-                rl_module=parts.runner_module,
-                batch=outputs,
-                episodes=[session.episode for session in sessions],
-                explore=explore,
-                shared_data=shared_data,
-            )
-        computed = columns[Columns.ACTIONS]
-        returned = columns.get(Columns.ACTIONS_FOR_ENV, computed)
-        if parts.agent_id is None:
-            return unbatch(computed), unbatch(returned)
-        return [a[parts.agent_id] for a in computed], [a[parts.agent_id] for a in returned]
-
-    def _observe(self, sessions: list[Session], explore: bool) -> tuple[dict, dict]:
-        """Runs the env-to-module pipeline on the sessions' newest observations."""
-        self._last = None  # the memory that it was computed from moves on
-        shared_data: dict[str, Any] = {}
-        batch = self._parts.env_to_module(
-            rl_module=self._parts.runner_module,
-            batch={},
-            episodes=[session.episode for session in sessions],
-            explore=explore,
-            shared_data=shared_data,
-        )
-        return batch, shared_data
-
-    def _of_module(self, columns: dict[str, Any]) -> dict[str, Any]:
-        return dict(columns if self._parts.agent_id is None else columns[self.module_id])
 
     def _check_names(self, obs: Mapping, given: Any, what: str) -> None:
         if isinstance(given, Mapping) and given.keys() <= obs.keys():
@@ -378,39 +327,10 @@ class AttentionPolicy:
             f"`act({{session: obs}}, {what}={{session: ...}})`."
         )
 
-    def _forget(self, name: Hashable) -> None:
-        session = self._sessions.get(name)
-        episode_id = None if session is None else session.episode_id
-        if episode_id is not None:
-            self._memory.forget(episode_id)
-
     def _decided(self) -> Decision:
-        if self._last is None:
+        if self._pass.last is None:
             raise ValueError(
                 "There is no decision to look at. Fix: call `policy.act(obs)` first; a `reset` "
                 "with a history forgets it."
             )
-        return self._last
-
-    @contextlib.contextmanager
-    def _own_random_numbers(self, explore: bool) -> Iterator[None]:
-        """RLlib samples from torch's global generator: it gets our state, and its own back."""
-        if not explore:
-            yield
-            return
-        before = torch.get_rng_state()
-        torch.set_rng_state(self._random.get_state())
-        try:
-            yield
-        finally:
-            self._random.set_state(torch.get_rng_state())
-            torch.set_rng_state(before)
-
-
-def _only(pieces: list[ConnectorV2]) -> Any:
-    if len(pieces) == 1:
-        return pieces[0]
-    raise ValueError(
-        f"The env-to-module pipeline must hold AddRolloutContext once, got {len(pieces)} times. "
-        "Fix: train with `use_attention(config)`."
-    )
+        return self._pass.last

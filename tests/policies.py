@@ -12,6 +12,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.env.multi_agent_env import MultiAgentEnv
 
 from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
 
@@ -54,6 +55,46 @@ def config_of(config, observations, actions, attention=WITH_PAST):
     if not isinstance(config, PPOConfig):
         config.training(num_steps_sampled_before_learning_starts=1000)
     return use_attention(config, attention)
+
+
+class TwoAgents(MultiAgentEnv):
+    """Two agents with spaces of their own, which see and do what `Noise` writes down."""
+
+    def __init__(self, config):
+        super().__init__()
+        actions = Box(-2.0, 3.0, (1,), np.float32)
+        self._envs = {"a": Noise({"spaces": (VECTOR, Discrete(3))})}
+        self._envs["b"] = BoxNoise({"spaces": (Box(-5.0, 5.0, (2,), np.float32), actions)})
+        self.agents = self.possible_agents = list(self._envs)
+        self.observation_spaces = {k: env.observation_space for k, env in self._envs.items()}
+        self.action_spaces = {k: env.action_space for k, env in self._envs.items()}
+
+    def reset(self, *, seed=None, options=None):
+        return {k: env.reset()[0] for k, env in self._envs.items()}, {}
+
+    def step(self, action_dict):
+        results = {k: self._envs[k].step(action) for k, action in action_dict.items()}
+        obs, rewards = ({k: r[i] for k, r in results.items()} for i in (0, 1))
+        return obs, rewards, {"__all__": results["a"][2]}, {"__all__": False}, {}
+
+
+class BoxNoise(Noise):
+    """Another one, with a list of its own."""
+
+    played: ClassVar[list] = []
+
+
+def two_agents():
+    """Two agents with a module and filters each: p plays a, q plays b, which has other spaces."""
+    config = PPOConfig().environment(TwoAgents).debugging(seed=0)
+    config.env_runners(
+        num_env_runners=0,
+        env_to_module_connector=lambda *args: MeanStdFilter(multi_agent=True),
+    )
+    return config.multi_agent(
+        policies={"p", "q"},
+        policy_mapping_fn=lambda agent, *args, **kwargs: "q" if agent == "b" else "p",
+    )
 
 
 def with_pieces(config, *pieces):

@@ -4,7 +4,6 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -12,7 +11,6 @@ import torch
 from gymnasium.spaces import Box, Discrete, MultiDiscrete, Tuple
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.env_to_module import MeanStdFilter
-from ray.rllib.env.multi_agent_env import MultiAgentEnv
 from ray.tune import Checkpoint
 
 from rllib_attention import AttentionPolicy, use_attention
@@ -23,6 +21,7 @@ from tests.policies import (
     SMALL,
     VECTOR,
     WITH_PAST,
+    BoxNoise,
     Noise,
     assert_same,
     config_of,
@@ -32,6 +31,7 @@ from tests.policies import (
     random_steps,
     replayed,
     take_sides,
+    two_agents,
     with_pieces,
 )
 from tests.test_docs import code_blocks
@@ -103,7 +103,7 @@ def test_memory_is_bounded_over_time_and_over_sessions():
     assert episode.t == 299
     assert len(episode.observations.data) <= 64 + policy._parts.lookback + 1
     assert len(episode.actions.data) == len(episode.rewards.data) <= 64 + policy._parts.lookback
-    [memory] = [found.memory for found in policy._memory._connected.values()]
+    [memory] = [found.memory for found in policy._pass._memory._connected.values()]
     assert memory.slots.num_slots <= 4
     for before, after in zip(weights, policy.module.parameters(), strict=True):
         assert torch.equal(before, after)
@@ -213,44 +213,8 @@ def test_a_checkpoint_acts_in_a_process_without_ray_running(stop, tmp_path):
     assert result.returncode == 0, result.stderr
 
 
-class TwoAgents(MultiAgentEnv):
-    """Two agents with spaces of their own, which see and do what `Noise` writes down."""
-
-    def __init__(self, config):
-        super().__init__()
-        actions = Box(-2.0, 3.0, (1,), np.float32)
-        self._envs = {"a": Noise({"spaces": (VECTOR, Discrete(3))})}
-        self._envs["b"] = BoxNoise({"spaces": (Box(-5.0, 5.0, (2,), np.float32), actions)})
-        self.agents = self.possible_agents = list(self._envs)
-        self.observation_spaces = {k: env.observation_space for k, env in self._envs.items()}
-        self.action_spaces = {k: env.action_space for k, env in self._envs.items()}
-
-    def reset(self, *, seed=None, options=None):
-        return {k: env.reset()[0] for k, env in self._envs.items()}, {}
-
-    def step(self, action_dict):
-        results = {k: self._envs[k].step(action) for k, action in action_dict.items()}
-        obs, rewards = ({k: r[i] for k, r in results.items()} for i in (0, 1))
-        return obs, rewards, {"__all__": results["a"][2]}, {"__all__": False}, {}
-
-
-class BoxNoise(Noise):
-    """Another one, with a list of its own."""
-
-    played: ClassVar[list] = []
-
-
 def test_one_module_of_several(stop, tmp_path):
-    config = PPOConfig().environment(TwoAgents).debugging(seed=0)
-    config.env_runners(
-        num_env_runners=0,
-        env_to_module_connector=lambda *args: MeanStdFilter(multi_agent=True),
-    )
-    config.multi_agent(
-        policies={"p", "q"},
-        policy_mapping_fn=lambda agent, *args, **kwargs: "q" if agent == "b" else "p",
-    )
-    algo = stop(use_attention(config, WITH_PAST).build_algo())
+    algo = stop(use_attention(two_agents(), WITH_PAST).build_algo())
     take_sides(algo)
     algo.env_runner.sample(num_timesteps=20)
     path = algo.save_to_path(tmp_path)
@@ -300,13 +264,10 @@ def says(message):
 def test_wrong_checkpoints(tmp_path):
     for path, found in ((tmp_path, "none"), (tmp_path / "missing", "no such folder")):
         with says(
-            "AttentionPolicy expects a checkpoint of an Algorithm or an RLModule of RLlib's new "
-            f"API stack at {str(path)!r}, found {found}. Fix: "
+            "AttentionPolicy expects a checkpoint of an Algorithm, an RLModule or, of RLlib's old "
+            f"API stack, a Policy at {str(path)!r}, found {found}. Fix: "
         ):
             AttentionPolicy.from_checkpoint(path)
-    (tmp_path / "policies").mkdir()
-    with pytest.raises(ValueError, match="found one of RLlib's old API stack"):
-        AttentionPolicy.from_checkpoint(tmp_path)
     random_policy(SMALL).module.save_to_path(tmp_path / "module")
     with says(
         "`module_id` must name a module with attention, one of ['default_policy'], but it is 'x'."
@@ -316,12 +277,6 @@ def test_wrong_checkpoints(tmp_path):
         AttentionPolicy("path")
     with pytest.raises(TypeError, match="expects a path or a Tune checkpoint, got int"):
         AttentionPolicy.from_checkpoint(1)
-
-
-def test_an_algorithm_of_the_old_stack(stop):
-    config = config_of(PPOConfig().api_stack(False, False), VECTOR, Discrete(2), SMALL)
-    with says("AttentionPolicy expects an Algorithm of RLlib's new API stack, got one of the old"):
-        AttentionPolicy(stop(config.build_algo()))
 
 
 def test_a_module_without_attention(stop):

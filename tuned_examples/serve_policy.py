@@ -5,7 +5,8 @@ This example:
       session of its own, with a clock and a context of its own.
     - decides for all sessions that ask at about the same time in one batch.
     - stays within limits: sessions expire, there are only so many, a new one beyond them gets 429,
-      and a request that would have to queue for long gets 503. Nobody's session is lost by that.
+      as do too many requests in a second, and one that would have to queue for long gets 503.
+      Nobody's session is lost by that.
     - with `--load-test`, measures itself on this machine: capacity, and twice the capacity.
 
 How to run this script
@@ -104,7 +105,12 @@ def start(args: argparse.Namespace) -> str:
         ray.init(num_cpus=4, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     options = {"host": args.host, "port": args.port, "request_timeout_s": 30.0}
     serve.start(http_options=options)
-    limits = Limits(args.max_sessions, args.idle_seconds)
+    limits = Limits(
+        args.max_sessions,
+        args.idle_seconds,
+        max_rate=args.max_rate,
+        session_rate=args.session_rate,
+    )
     checkpoint = os.path.abspath(args.checkpoint)
     serve.run(ServedPolicy.bind(checkpoint, args.module_id, limits), name="policy")
     return f"http://127.0.0.1:{args.port}/"
@@ -122,6 +128,8 @@ def make_parser() -> argparse.ArgumentParser:
     add("--port", type=int, default=8000, help="port to listen on")
     add("--max-sessions", type=int, default=1000, help="open sessions at a time")
     add("--idle-seconds", type=float, default=60.0, help="until an unused session is closed")
+    add("--max-rate", type=float, default=Limits.max_rate, help="requests per second, of all")
+    add("--session-rate", type=float, default=Limits.session_rate, help="the same in one session")
     add("--load-test", type=float, metavar="SECONDS", help="measure for so long, and end")
     return parser
 

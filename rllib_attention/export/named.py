@@ -49,6 +49,10 @@ class NamedSpace:
         """Returns the parts, which are found by name, nested as the space is."""
         return tree.unflatten_as(self.struct, [tensors[name] for name in self.names])
 
+    def nested_names(self) -> Any:
+        """Returns the names nested as the parts are: dicts, lists, or the one name."""
+        return _as_lists(tree.unflatten_as(self.struct, self.names))
+
     def named(self, nested: Any) -> dict[str, Tensor]:
         """Undoes `nested`."""
         flat = tree.flatten_up_to(self.struct, nested)
@@ -61,6 +65,12 @@ _KINDS = (
     gym.spaces.MultiDiscrete,
     gym.spaces.MultiBinary,
 )
+
+
+def _as_lists(nested: Any) -> Any:
+    if isinstance(nested, dict):
+        return {str(key): _as_lists(part) for key, part in nested.items()}
+    return [_as_lists(part) for part in nested] if isinstance(nested, tuple) else nested
 
 
 def _dtype(space: gym.Space) -> torch.dtype:

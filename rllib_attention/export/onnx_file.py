@@ -59,6 +59,7 @@ def _metadata(step: PolicyStep, parts: PolicyParts) -> dict:
     attention = step.attention
     return {
         "context": context,
+        "structure": step.structure(),
         "context_len": attention.context_len,
         "attention": attention.to_dict(),
         "observation_space": str(parts.observation_space),

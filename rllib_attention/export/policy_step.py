@@ -70,6 +70,19 @@ class PolicyStep(nn.Module):
         """The module's options."""
         return self._attention.attention
 
+    def structure(self) -> dict:
+        """Returns names nested as observations and actions are, and shapes, for JSON."""
+        given = [self._obs, *([self._prev_actions] if self._prev_inputs.num_actions else [])]
+        return {
+            Columns.OBS: self._obs.nested_names(),
+            Columns.ACTIONS_FOR_ENV: self._for_env.nested_names(),
+            "shapes": {
+                name: list(part.shape or ())
+                for space in given
+                for name, part in zip(space.names, space.parts, strict=True)
+            },
+        }
+
     def example(self, batch_size: int) -> dict[str, Tensor]:
         """Returns inputs of the right shapes, those of new sessions: zeros.
 

@@ -16,8 +16,9 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.utils.spaces.space_utils import unbatch
 from ray.rllib.utils.typing import EpisodeType
 
+from rllib_attention.new_stack.choices import agent_mapping
 from rllib_attention.new_stack.connectors import AddRolloutContext
-from rllib_attention.new_stack.policy_parts import PolicyParts, agent_mapping
+from rllib_attention.new_stack.policy_parts import PolicyParts
 
 
 @dataclass

@@ -20,16 +20,12 @@ from ray.train import Checkpoint
 from rllib_attention.inspection.environments import make_env
 from rllib_attention.inspection.play import Played, agent_episodes, kept_random_numbers, play
 from rllib_attention.inspection.record import AttentionRecord
+from rllib_attention.new_stack.choices import choose_module
 from rllib_attention.new_stack.connectors.attention_module import AttentionModule, inspect_module
 from rllib_attention.new_stack.connectors.step_inputs import as_batch, fragment_inputs
-from rllib_attention.new_stack.policy_parts import (
-    PolicyParts,
-    algorithm_parts,
-    checkpoint_config,
-    choose_module,
-    load_parts,
-)
+from rllib_attention.new_stack.policy_parts import PolicyParts
 from rllib_attention.policy import AttentionPolicy
+from rllib_attention.sources import algorithm_parts, checkpoint_config, load_parts
 
 # Observations that are embedded at once: images take much room on their way through a CNN.
 _STEPS_AT_ONCE = 256

@@ -52,6 +52,19 @@ def attention_options(options: dict[str, Any], max_seq_len: int) -> AttentionCon
     return AttentionConfig.from_dict({**options, "max_seq_len": max_seq_len})
 
 
+def new_stack_options(model_config: dict[str, Any], attention: AttentionConfig) -> dict[str, Any]:
+    """Returns the new stack's `model_config` for the options of the old stack's model dict.
+
+    Args:
+        model_config: RLlib's model dict.
+        attention: The options of attention.
+    """
+    options = {_RENAMED.get(key, key): value for key, value in model_config.items()}
+    known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
+    options = {key: value for key, value in options.items() if key in known}
+    return {**options, ATTENTION: attention.to_dict()}
+
+
 def new_stack_catalog(
     obs_space: gym.Space,
     action_space: gym.Space,
@@ -66,11 +79,8 @@ def new_stack_catalog(
         model_config: RLlib's model dict.
         attention: The options of attention.
     """
-    options = {_RENAMED.get(key, key): value for key, value in model_config.items()}
-    known = {field.name for field in dataclasses.fields(DefaultModelConfig)}
-    options = {key: value for key, value in options.items() if key in known}
     catalog_class: Any = attention_catalog(PPOCatalog)
-    return catalog_class(obs_space, action_space, {**options, ATTENTION: attention.to_dict()})
+    return catalog_class(obs_space, action_space, new_stack_options(model_config, attention))
 
 
 def policy_head(catalog: PPOCatalog, model_config: dict[str, Any], num_outputs: int) -> nn.Module:
@@ -81,15 +91,20 @@ def policy_head(catalog: PPOCatalog, model_config: dict[str, Any], num_outputs: 
         model_config: RLlib's model dict.
         num_outputs: Inputs of the action distribution.
     """
-    if not model_config.get("custom_action_dist") and _is_on_new_stack(catalog.action_space):
+    if has_new_stack_actions(catalog.action_space, model_config):
         return catalog.build_pi_head(framework="torch")
     config = dataclasses.replace(catalog.vf_head_config, output_layer_dim=num_outputs)
     return config.build(framework="torch")
 
 
-def _is_on_new_stack(action_space: gym.Space) -> bool:
-    """Returns whether the new stack has a distribution for an action space of the old one."""
-    return not any(
+def has_new_stack_actions(action_space: gym.Space, model_config: dict[str, Any]) -> bool:
+    """Returns whether the new stack has the distribution of an action space of the old one.
+
+    Args:
+        action_space: The action space.
+        model_config: RLlib's model dict.
+    """
+    return not model_config.get("custom_action_dist") and not any(
         isinstance(space, Simplex)
         or (isinstance(space, gym.spaces.Box) and np.issubdtype(space.dtype, np.integer))
         for space in tree.flatten(get_base_struct_from_space(action_space))

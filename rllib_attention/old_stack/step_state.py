@@ -85,6 +85,11 @@ class StepState:
         return torch.cat((obs.flatten(2).to(self.dtype), extra), dim=-1)
 
     def unpack(self, rows: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Undoes `pack`: (B, S, P) → (B, S, *obs), (B, S, A), (B, S)."""
+        """Undoes `pack`: (B, S, P) → (B, S, *obs), (B, S, A), (B, S).
+
+        Nothing came before steps that are none: zeros would be the first action.
+        """
         obs, previous, tags = unpack_tokens(rows, self.obs_shape, self.prev.row_size)
-        return obs, previous, tags > 0
+        valid = tags > 0
+        none = torch.from_numpy(self.prev.none).to(previous)
+        return obs, torch.where(valid.unsqueeze(-1), previous, none), valid

@@ -23,11 +23,13 @@ from typing import Any
 
 import ray
 
+from tests.benchmarks.acting import decision_seconds
 from tests.benchmarks.aims import figures
 from tests.benchmarks.comparison import compare_ppo
 from tests.benchmarks.footprint import shipped_bytes, stored_bytes
 from tests.benchmarks.learner_growth import encoder_growth, short_episodes, update_growth
 from tests.benchmarks.machine import describe_machine
+from tests.benchmarks.map_callback import evaluation_seconds
 from tests.benchmarks.options import Options, Size, parse_options
 from tests.benchmarks.peak_memory import peak_memory
 from tests.benchmarks.physical_limit import measure_limit
@@ -66,6 +68,8 @@ def measure(options: Options) -> dict[str, Any]:
         },
         "memory": lambda: each(peak_memory),
         "limit": lambda: each(measure_limit),
+        "acting": lambda: {str(first): decision_seconds(first, options)},
+        "callback": lambda: dict(evaluation_seconds(options)),
     }
     results: dict[str, Any] = {"machine": describe_machine(), "options": options.to_dict()}
     for part in options.parts:

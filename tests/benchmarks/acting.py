@@ -1,53 +1,51 @@
-"""Measures what one decision of an `AttentionPolicy` costs, by the number of sessions in a batch.
-
-How to run this script
-----------------------
-`python -m tests.benchmarks.acting`
-
-Results to expect
------------------
-A line for each number of sessions: CPU time of a call of `act`, and of each decision in it.
-"""
+"""What one decision of an `AttentionPolicy` costs, by the number of sessions in a batch."""
 
 import time
 
 import gymnasium as gym
 import numpy as np
-import torch
 
 from rllib_attention import AttentionConfig, AttentionPolicy
+from tests.benchmarks.options import Options, Size
+from tests.benchmarks.timing import interleave
 
-SESSIONS = (1, 64, 1024)
-DECISIONS = 2000  # of each size, at least
 OBSERVATIONS = gym.spaces.Box(-1.0, 1.0, (8,), np.float32)
 
 
-def call_seconds(num_sessions: int) -> float:
-    """Returns the CPU seconds of one call of `act`, once the windows are full.
+def decision_seconds(size: Size, options: Options) -> dict[str, list[float]]:
+    """Measures calls of `act` once the windows are full.
 
     Args:
-        num_sessions: Sessions in the batch.
+        size: Width and window.
+        options: The command line; `decisions` of each number of `sessions` in a round, at least.
+
+    Returns:
+        CPU seconds of a call in each round, by the number of sessions in it.
     """
-    attention = AttentionConfig(dim=64, num_heads=4, num_layers=2, window=32)
-    policy = AttentionPolicy.from_spaces(attention, OBSERVATIONS, gym.spaces.Discrete(4))
-    obs = dict.fromkeys(range(num_sessions), OBSERVATIONS.sample())
-    for _ in range(attention.context_len + 1):
-        policy.act(obs)
-    calls = max(10, DECISIONS // num_sessions)
-    start = time.process_time()
-    for _ in range(calls):
-        policy.act(obs)
-    return (time.process_time() - start) / calls
+    attention = AttentionConfig(
+        dim=size.dim,
+        num_heads=options.num_heads,
+        num_layers=options.num_layers,
+        window=size.window,
+    )
+    players = {str(number): _Player(attention, number, options) for number in options.sessions}
+    figures = interleave({name: player.turn for name, player in players.items()}, options.rounds)
+    return {name: found["call"] for name, found in figures.items()}
 
 
-def main() -> None:
-    """Prints the table."""
-    torch.set_num_threads(1)
-    print("sessions   ms per call   ms per decision")
-    for number in SESSIONS:
-        seconds = call_seconds(number)
-        print(f"{number:8}   {1e3 * seconds:11.2f}   {1e3 * seconds / number:15.3f}")
+class _Player:
+    """A policy that acts in some sessions, which have filled their windows."""
 
+    def __init__(self, attention: AttentionConfig, num_sessions: int, options: Options):
+        self._policy = AttentionPolicy.from_spaces(attention, OBSERVATIONS, gym.spaces.Discrete(4))
+        self._obs = dict.fromkeys(range(num_sessions), OBSERVATIONS.sample())
+        self._calls = max(2, options.decisions // num_sessions)
+        for _ in range(attention.context_len + 1):
+            self._policy.act(self._obs)
 
-if __name__ == "__main__":
-    main()
+    def turn(self) -> dict[str, float]:
+        """Returns the CPU seconds of a call."""
+        start = time.process_time()
+        for _ in range(self._calls):
+            self._policy.act(self._obs)
+        return {"call": (time.process_time() - start) / self._calls}

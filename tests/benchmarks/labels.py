@@ -6,6 +6,9 @@ PPO_MODELS = (ATTENTION, LSTM, DEEP_LSTM, GTRXL, MLP)
 # RLlib has no LSTM for them.
 REPLAYING = {"sac": "SAC", "dqn": "DQN, prioritised"}
 
+# Evaluations.
+CALLBACK, WITHOUT = "with the callback", "without"
+
 LABELS = {
     ATTENTION: "attention",
     MLP: "RLlib's MLP",

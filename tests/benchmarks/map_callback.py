@@ -1,52 +1,61 @@
-"""What `AttentionMapCallback` costs: CPU seconds of evaluations with and without it.
-
-`python -m tests.benchmarks.map_callback` evaluates PPO over 2 episodes of 500 steps, several
-times in turns, and prints the best time of each and their ratio.
-"""
+"""What `AttentionMapCallback` costs: CPU seconds of evaluations with and without it."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 from ray.rllib.algorithms.algorithm import Algorithm
 from ray.rllib.algorithms.ppo import PPOConfig
 
 from rllib_attention import AttentionConfig, AttentionMapCallback
+from tests.benchmarks.labels import CALLBACK, WITHOUT
+from tests.benchmarks.options import Options
+from tests.benchmarks.timing import interleave
 from tests.harness import RandomEnv, build, prepare
 
-OPTIONS = {
+MODELS = {
     "window 32, 2 layers": AttentionConfig(),
     "window 22, 3 layers, dilation 22": AttentionConfig(num_layers=3, window=22, dilation=22),
 }
-ROUNDS = 3
+_EPISODES = 2  # in an evaluation
 
 
-def make(attention: AttentionConfig, **callbacks: Any) -> Algorithm:
+def evaluation_seconds(options: Options) -> dict[str, dict[str, list[float]]]:
+    """Measures evaluations of PPO over two episodes.
+
+    Args:
+        options: The command line; episodes have `callback_steps`.
+
+    Returns:
+        CPU seconds of an evaluation in each round, by model, with and without the callback.
+    """
+    results = {}
+    for name, attention in MODELS.items():
+        algos = {
+            WITHOUT: _make(attention, options),
+            CALLBACK: _make(attention, options, callbacks_class=AttentionMapCallback),
+        }
+        turns = {kind: _turn(algo) for kind, algo in algos.items()}
+        figures = interleave(turns, options.rounds)
+        results[name] = {kind: found["evaluation"] for kind, found in figures.items()}
+        for algo in algos.values():
+            algo.stop()
+    return results
+
+
+def _make(attention: AttentionConfig, options: Options, **callbacks: Any) -> Algorithm:
     """Builds an algorithm that can evaluate."""
-    config = prepare(PPOConfig(), RandomEnv, lengths=(500, 501)).callbacks(**callbacks)
+    steps = options.callback_steps
+    config = prepare(PPOConfig(), RandomEnv, lengths=(steps, steps + 1)).callbacks(**callbacks)
     config.env_runners(num_envs_per_env_runner=1)
-    return build(config.evaluation(evaluation_interval=1, evaluation_duration=2), attention)
+    config.evaluation(evaluation_interval=1, evaluation_duration=_EPISODES)
+    return build(config, attention)
 
 
-def seconds(algo: Algorithm) -> float:
-    """Returns the CPU seconds of one evaluation."""
-    start = time.process_time()
-    algo.evaluate()
-    return time.process_time() - start
+def _turn(algo: Algorithm) -> Callable[[], dict[str, float]]:
+    def turn() -> dict[str, float]:
+        start = time.process_time()
+        algo.evaluate()
+        return {"evaluation": time.process_time() - start}
 
-
-def main() -> None:
-    """Prints a row for each model."""
-    print("| model | evaluation | with the callback | ratio |\n|---|---|---|---|")
-    for name, attention in OPTIONS.items():
-        plain, logged = make(attention), make(attention, callbacks_class=AttentionMapCallback)
-        times = [(seconds(plain), seconds(logged)) for _ in range(ROUNDS)]
-        without, with_callback = (min(column) for column in zip(*times, strict=True))
-        print(
-            f"| {name} | {without:.2f} s | {with_callback:.2f} s | {with_callback / without:.2f} |"
-        )
-        plain.stop()
-        logged.stop()
-
-
-if __name__ == "__main__":
-    main()
+    return turn

@@ -9,7 +9,7 @@ import torch
 
 from tests.benchmarks.labels import ATTENTION, PPO_MODELS
 
-PARTS = ("ppo", "replay", "rollout", "learner", "bytes", "memory", "limit")
+PARTS = ("ppo", "replay", "rollout", "learner", "bytes", "memory", "limit", "acting", "callback")
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,9 @@ class Options:
     layers: tuple[int, ...] = (1, 2, 4, 8)
     envs: tuple[int, ...] = (1, 2, 4, 8, 16, 32)
     chunks: tuple[int, ...] = (32, 64, 128, 256, 512)
+    sessions: tuple[int, ...] = (1, 64, 1024)
+    decisions: int = 1024
+    callback_steps: int = 500
     threads: int = 0
 
     def to_dict(self) -> dict:
@@ -91,6 +94,9 @@ QUICK = {
     "layers": (1, 2),
     "envs": (1, 8),
     "chunks": (64, 128),
+    "sessions": (1, 64),
+    "decisions": 64,
+    "callback_steps": 50,
 }
 
 _CHOICES = {"parts": PARTS, "models": PPO_MODELS}
@@ -120,6 +126,9 @@ _HELP = {
     "layers": "growth of both",
     "envs": "growth of both (rows, in the learner)",
     "chunks": "growth of learner time; each twice the one before",
+    "sessions": "sessions that an AttentionPolicy decides for in one call",
+    "decisions": "decisions in a round, of each number of sessions",
+    "callback_steps": "env steps in the episodes that are evaluated with AttentionMapCallback",
     "threads": "torch's threads; 0 leaves torch's own number",
 }
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from tests.benchmarks.aims import Figure, figures
-from tests.benchmarks.labels import ATTENTION, LABELS, MLP, REPLAYING
+from tests.benchmarks.labels import ATTENTION, CALLBACK, LABELS, MLP, REPLAYING, WITHOUT
 from tests.benchmarks.timing import ratio, spread
 
 _PHASES = ("rollout", "sample", "learner", "priorities", "iteration")
@@ -28,7 +28,8 @@ def render(results: dict[str, Any]) -> str:
     Returns:
         Markdown.
     """
-    sections = [_facts(results), NOTES, _aims(list(figures(results)))]
+    found = list(figures(results))
+    sections = [_facts(results), NOTES, *([_aims(found)] if found else [])]
     for size, times in results.get("ppo", {}).items():
         sections += [f"## PPO, {size}, ms per 1,000 env steps"]
         sections += [_ppo(times, results["options"]["batch"])]
@@ -48,6 +49,11 @@ def render(results: dict[str, Any]) -> str:
         sections += ["## Peak memory above imports, MB", _memory(results["memory"])]
     if "limit" in results:
         sections += ["## Share of the physical limit", _limit(results["limit"])]
+    for size, calls in results.get("acting", {}).items():
+        sections += [f"## Acting with `AttentionPolicy`, {size}, CPU time", _acting(calls)]
+    if "callback" in results:
+        title = "An evaluation with `AttentionMapCallback`, CPU time"
+        sections += [f"## {title}", _callback(results["callback"])]
     return "\n\n".join(sections) + "\n"
 
 
@@ -153,6 +159,23 @@ def _memory(memory: dict) -> str:
         for model, roles in models.items()
     ]
     return table(("size", "PPO model", "runner", "learner"), rows)
+
+
+def _acting(calls: dict) -> str:
+    rows = [
+        (number, spread(times).text(2, 1e3), spread(times).text(3, 1e3 / int(number)))
+        for number, times in calls.items()
+    ]
+    return table(("sessions in a call", "ms per call", "ms per decision"), rows)
+
+
+def _callback(models: dict) -> str:
+    rows = []
+    for model, times in models.items():
+        plain, logged = times[WITHOUT], times[CALLBACK]
+        cells = (spread(plain).text(), spread(logged).text(), ratio(logged, plain).text())
+        rows.append((model, *cells))
+    return table(("model", f"{WITHOUT}, s", f"{CALLBACK}, s", "ratio"), rows)
 
 
 def _limit(limits: dict) -> str:

@@ -89,6 +89,19 @@ def test_report_of_replay(results):
     assert "| attention, runs of 1 | 6.0 (6.0–6.0) |" in report
 
 
+def test_report_of_acting_and_of_the_callback(results):
+    results |= {
+        "acting": {"64x32": {"1": [2e-3, 4e-3], "64": [64e-3, 64e-3]}},
+        "callback": {"small": {"without": [1.0, 2.0], "with the callback": [1.5, 2.0]}},
+    }
+    report = render(results)
+    assert "## Acting with `AttentionPolicy`, 64x32, CPU time" in report
+    assert "| 1 | 3.00 (2.00–4.00) | 3.000 (2.000–4.000) |" in report
+    assert "| 64 | 64.00 (64.00–64.00) | 1.000 (1.000–1.000) |" in report
+    row = "| small | 1.50 (1.00–2.00) | 1.75 (1.50–2.00) | 1.25 (1.00–1.50) |"
+    assert row in report
+
+
 def test_options_override_quick_ones():
     options = parse_options(["--quick", "--rounds", "7", "--sizes", "16x4"])
     assert (options.rounds, options.sizes, options.batch) == (7, (Size(16, 4),), 512)

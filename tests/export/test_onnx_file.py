@@ -14,7 +14,7 @@ from gymnasium.spaces import Box, Discrete
 from rllib_attention import AttentionConfig
 from rllib_attention.export import PolicyStep
 from tests.export.sessions import assert_same, play
-from tests.export.test_policy_step import BOUNDED, LEARNED, options
+from tests.export.test_policy_step import BOUNDED, LEARNED, agents_policy, options
 from tests.policies import NESTED, SMALL, AttentionPolicy, random_policy, take_sides
 from tests.test_docs import code_blocks
 
@@ -90,6 +90,17 @@ def test_algorithms_and_their_pieces(name, stop, tmp_path):
         take_sides(algo, scale=0.2)
     algo.env_runner.sample(num_timesteps=20)
     assert_same(play_file(AttentionPolicy(algo), tmp_path / "policy.onnx"))
+
+
+def test_images(tmp_path):
+    policy = random_policy(SMALL, Box(0, 255, (42, 42, 3), np.uint8), BOUNDED)
+    assert_same(play_file(policy, tmp_path / "policy.onnx"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("module_id", ["p", "q"])
+def test_one_module_of_several(module_id, stop, tmp_path):
+    assert_same(play_file(agents_policy(stop, module_id), tmp_path / "policy.onnx"))
 
 
 def test_missing_packages_are_named(monkeypatch, tmp_path):

@@ -11,7 +11,7 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.connector_v2 import ConnectorV2
 from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilter
 
-from rllib_attention import AttentionConfig, AttentionPolicy
+from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
 from rllib_attention.export import PolicyStep, export_step
 from tests.export.sessions import assert_same, play
 from tests.policies import (
@@ -23,6 +23,7 @@ from tests.policies import (
     config_of,
     random_policy,
     take_sides,
+    two_agents,
     with_pieces,
 )
 
@@ -106,6 +107,22 @@ def test_algorithms_and_their_pieces(name, stop):
         take_sides(algo)
     algo.env_runner.sample(num_timesteps=20)  # filters have seen something
     policy = AttentionPolicy(algo)
+    assert_same(play(policy, *step_of(policy)))
+
+
+def agents_policy(stop, module_id):
+    """The policy of one of two modules, behind a filter that has seen something."""
+    algo = stop(use_attention(two_agents(), WITH_PAST).build_algo())
+    take_sides(algo, scale=0.2)
+    algo.env_runner.sample(num_timesteps=20)
+    return AttentionPolicy(algo, module_id=module_id)
+
+
+@pytest.mark.parametrize("module_id", ["p", "q"])
+def test_one_module_of_several(module_id, stop):
+    policy = agents_policy(stop, module_id)
+    stats = policy._parts.env_to_module[MeanStdFilter][0].get_state()[policy._parts.agent_id]
+    assert stats["running_stats"][0]["num_pushes"] > 10
     assert_same(play(policy, *step_of(policy)))
 
 

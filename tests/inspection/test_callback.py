@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ray.rllib.algorithms.ppo import PPOConfig
+import ray
+from ray import tune
+from ray.rllib.algorithms.ppo import PPO, PPOConfig
 from ray.rllib.callbacks.callbacks import RLlibCallback
 
-from rllib_attention import AttentionConfig, AttentionMapCallback
+from rllib_attention import AttentionConfig, AttentionMapCallback, use_attention
 from rllib_attention.inspection import callback as callback_module
 from rllib_attention.inspection.recording import record_attention
+from tests import harness
 from tests.harness import RandomEnv, RandomMultiAgentEnv, build, prepare
 
 SMALL = AttentionConfig(dim=8, num_heads=2, num_layers=2, window=3, dilation=3, max_seq_len=16)
@@ -33,19 +36,23 @@ def config_of(env=RandomEnv, callbacks=AttentionMapCallback, **env_config):
     return config.evaluation(evaluation_interval=1, evaluation_duration=3)
 
 
-def images(algo):
-    """The names and steps of the pictures that were written."""
+def events(folder):
+    """Yields the values of all event files in a folder, and their steps."""
     from tensorboardX.proto.event_pb2 import Event
 
-    found = []
-    for path in sorted(Path(algo.logdir).rglob("attention/events*")):
+    for path in sorted(Path(folder).glob("events*")):
         data = path.read_bytes()
         while data:
             length = int.from_bytes(data[:8], "little")
             event = Event.FromString(data[12 : 12 + length])
-            found += [(value.tag, event.step) for value in event.summary.value if value.image.width]
+            yield from ((value, event.step) for value in event.summary.value)
             data = data[12 + length + 4 :]
-    return found
+
+
+def images(folder):
+    """The names and steps of the pictures that were written."""
+    found = events(f"{folder}/attention")
+    return [(value.tag, step) for value, step in found if value.image.width]
 
 
 def test_numbers_are_those_of_the_evaluation_episodes(stop):
@@ -68,7 +75,7 @@ def test_numbers_are_those_of_the_evaluation_episodes(stop):
         assert numbers["share_on_current_step"] == pytest.approx(expected, rel=1e-4)
     assert "attention" not in results["env_runners"]
     algo.train()
-    assert images(algo) == [("attention/default_policy", 1), ("attention/default_policy", 2)]
+    assert images(algo.logdir) == [("attention/default_policy", 1), ("attention/default_policy", 2)]
 
 
 def by_number(agent_id, episode, **kwargs):
@@ -87,7 +94,7 @@ def test_several_agents_and_remote_runners(stop):
     for numbers in logged.values():
         assert 0 < numbers["context_fill"] < 1
         assert set(numbers["layer_1"]) == LAYER
-    assert sorted(images(algo)) == [("attention/p0", 1), ("attention/p1", 1)]
+    assert sorted(images(algo.logdir)) == [("attention/p0", 1), ("attention/p1", 1)]
 
 
 @pytest.mark.parametrize("function", ["record_episode", "_write"])
@@ -118,3 +125,29 @@ def test_the_old_stack_is_refused():
     config = config.environment("CartPole-v1", env_config={})
     with pytest.raises(ValueError, match=r"AttentionMapCallback expects RLlib's new API stack"):
         build(config, SMALL)
+
+
+@pytest.mark.slow
+def test_tune_keeps_numbers_and_maps(tmp_path):
+    ray.cloudpickle.register_pickle_by_value(harness)  # workers lack the tests' folder
+    sync = tune.SyncConfig(sync_artifacts=True)
+    [result] = tune.Tuner(
+        PPO,
+        param_space=use_attention(config_of(), SMALL),
+        run_config=tune.RunConfig(
+            storage_path=str(tmp_path), stop={"training_iteration": 2}, sync_config=sync
+        ),
+    ).fit()
+    assert result.error is None
+    logged = result.metrics["evaluation"]["env_runners"]["attention"]["default_policy"]
+    assert set(logged["layer_1"]) == LAYER
+    below = "evaluation/env_runners/attention/default_policy"
+    column = result.metrics_dataframe[f"{below}/context_fill"]
+    assert len(column) == 2
+    assert column.iloc[-1] == pytest.approx(logged["context_fill"])
+    # What its logger for TensorBoard has written, and what we have.
+    scalars = {value.tag: value.simple_value for value, _ in events(result.path)}
+    assert scalars[f"ray/tune/{below}/layer_1/entropy"] == pytest.approx(
+        logged["layer_1"]["entropy"], rel=1e-5
+    )
+    assert images(result.path) == [("attention/default_policy", 1), ("attention/default_policy", 2)]

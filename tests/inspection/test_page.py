@@ -2,6 +2,7 @@
 
 import json
 import re
+from html.parser import HTMLParser
 
 import numpy as np
 import pytest
@@ -43,6 +44,26 @@ def test_nothing_shown_can_become_markup(path):
     assert EVIL in episodes[1]["actions"][0]
     assert len(set(episodes[0]["frames"])) > 20
     assert not re.search(r'(src|href)="(?!data:)', text)
+
+
+class Tags(HTMLParser):
+    """What a browser makes of a page: its elements with their attributes."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.found = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, attrs))
+
+
+def test_hostile_names_make_no_elements(path, tmp_path):
+    """Titles and actions are all of a page's text that an environment or a checkpoint decides."""
+    [first, second], _ = records()
+    plain = write_page(tmp_path / "plain.html", "Title", [first, second], [[], []])
+    assert Tags(path.read_text()).found == Tags(plain.read_text()).found
+    assert ("script", []) in Tags(f"<p>{EVIL}").found  # the parser would see them
 
 
 def test_frames_of_long_episodes_are_thinned(tmp_path):

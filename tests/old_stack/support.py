@@ -115,6 +115,13 @@ def rollout_worker(config: AlgorithmConfig) -> RolloutWorker:
     )
 
 
+def take_sides(policy: TorchPolicyV2) -> None:
+    """Gives a fresh policy, which is close to uniform, outputs that depend on what it sees."""
+    rng, weights = np.random.default_rng(0), policy.get_weights()
+    noisy = {k: w + 0.3 * rng.standard_normal(w.shape) if w.ndim else w for k, w in weights.items()}
+    policy.set_weights(noisy)
+
+
 def sample(worker: RolloutWorker, policy_id: str = "default_policy") -> SampleBatch:
     return worker.sample().policy_batches[policy_id]
 

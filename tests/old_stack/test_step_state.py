@@ -58,6 +58,8 @@ def test_unpack_undoes_pack(space):
     packed = built.pack(obs, encoded, valid)
     assert packed.shape == (2, 5, built.shape[1])
     assert packed.dtype == built.initial().dtype
+    nothing = torch.from_numpy(built.prev.none).expand_as(encoded)
+    encoded = torch.where(valid[..., None], encoded, nothing)  # before steps that are none
     for actual, expected in zip(built.unpack(packed), (obs, encoded, valid), strict=True):
         assert torch.equal(actual, expected)
 

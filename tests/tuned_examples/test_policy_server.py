@@ -1,15 +1,19 @@
 """Sessions and limits of the served policy, without Serve; and all of it with Serve."""
 
+import contextlib
 import json
+import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
+from unittest.mock import ANY
 
 import numpy as np
 import pytest
 from common.policy_client import PolicyClient
 from common.policy_server import Limits, PolicyServer, RequestError, _as_observation
+from common.rate import Rate
 from gymnasium.spaces import Box, Dict, Discrete, MultiDiscrete, Tuple
 
 from rllib_attention import AttentionConfig, AttentionPolicy
@@ -98,8 +102,31 @@ def test_any_number_of_names_takes_no_more_memory():
         clock.seconds += 0.1
         ask(server, turn(f"name {number}", 0))
     assert len(server) == len(server.policy.sessions) == 5
-    [memory] = [found.memory for found in server.policy._memory._connected.values()]
+    [memory] = [found.memory for found in server.policy._pass._memory._connected.values()]
     assert memory.slots.num_slots <= 8
+
+
+def test_a_rate_saves_up_for_one_second():
+    rate = Rate(2.0, 0.0)
+    assert [rate.lets(now) for now in (0, 0, 0, 0.4, 0.5, 0.5, 9, 9, 9)] == [
+        *(True, True, False, False, True, False),
+        *(True, True, False),
+    ]
+    slow = Rate(0.5, 0.0)
+    assert [slow.lets(now) for now in (0, 1, 2, 3, 4)] == [True, False, True, False, True]
+
+
+def test_requests_in_a_second_are_only_so_many():
+    server, clock = make_server(max_rate=5, session_rate=2)
+    assert ask(server, turn("a", 0))[0]["step"] == 0
+    assert ask(server, turn("a", 1))[0]["step"] == 1
+    assert ask(server, turn("a", 2))[0]["step"] == 2
+    assert ask(server, turn("a", 3), turn("b", 0)) == [429, {"step": 0, "action": ANY}]
+    with pytest.raises(RequestError, match="at most 5 requests per second") as caught:
+        server.parse(b"not even JSON")
+    assert caught.value.status == 429
+    clock.seconds = 1.0
+    assert ask(server, turn("a", 3))[0]["step"] == 3  # nothing was lost
 
 
 @pytest.mark.parametrize(
@@ -115,13 +142,22 @@ def test_any_number_of_names_takes_no_more_memory():
         b'{"session": "", "step": 0, "obs": [1, 2]}',
         b'{"session": 7, "step": 0, "obs": [1, 2]}',
         b'{"session": "' + b"a" * 65 + b'", "step": 0, "obs": [1, 2]}',
+        b'{"session": "' + b"a" * 990_000 + b'", "step": 0, "obs": [1, 2]}',
         b'{"session": "a", "step": -1, "obs": [1, 2]}',
+        b'{"session": "a", "step": -1' + b"0" * 4000 + b', "obs": [1, 2]}',
+        b'{"session": "a", "step": Infinity, "obs": [1, 2]}',
         b'{"session": "a", "step": 1.0, "obs": [1, 2]}',
         b'{"session": "a", "step": true, "obs": [1, 2]}',
         b'{"session": "a", "obs": [1, 2]}',
         b'{"session": "a", "step": 0}',
         b'{"session": "a", "step": 0, "obs": [1]}',
         b'{"session": "a", "step": 0, "obs": [[1, 2]]}',
+        b'{"session": "a", "step": 0, "obs": ' + b"[" * 900 + b"1" + b"]" * 900 + b"}",
+        b'{"session": "a", "step": 0, "obs": [' + b"1," * 400_000 + b"1]}",
+        b'{"session": "a", "step": 0, "obs": {"0": 1, "1": 2}}',
+        b'{"session": "a", "step": 0, "obs": "1, 2"}',
+        b'{"session": "a", "step": 0, "obs": [-Infinity, 1]}',
+        b'{"session": "a", "step": 0, "obs": [true, false]}',
         b'{"session": "a", "step": 0, "obs": [[1], 2]}',
         b'{"session": "a", "step": 0, "obs": ["1", "2"]}',
         b'{"session": "a", "step": 0, "obs": [null, 1]}',
@@ -216,6 +252,12 @@ def test_it_is_served(tmp_path):
         assert status(url, b'{"session": "a", "step": 0, "obs": [NaN, 1]}') == 400
         assert status(url, b" " * 3_000_000) == 413
         assert status(url) == 405
+        for head in ("Content-Length: -5", "Content-Length: 1e9", "Content-Length: 5" * 9000):
+            assert raw(f"POST / HTTP/1.1\r\nHost: x\r\n{head}\r\n\r\n") in (400, 431)
+        chunk = f"{10**6:x}\r\n" + "1" * 10**6 + "\r\n"
+        head = "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+        assert raw(head + chunk * 3) == 413  # and is not waited for to its end
+        assert raw("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n{") == 408
         names = [f'{{"session": "{n}", "step": 0, "obs": [0, 0]}}'.encode() for n in range(40)]
         assert [status(url, body) for body in names] == [200] * 18 + [429] * 22
         for client in clients:
@@ -225,6 +267,14 @@ def test_it_is_served(tmp_path):
     finally:
         process.send_signal(2)
         process.wait(60)
+
+
+def raw(request):
+    """Returns the status of the answer to some bytes, whatever they are."""
+    with socket.create_connection(("127.0.0.1", 8765), 30) as connection:
+        with contextlib.suppress(ConnectionError):  # answered, and closed
+            connection.sendall(request.encode())
+        return int(connection.recv(100).split()[1])
 
 
 def status(url, body=None):

@@ -11,6 +11,7 @@ import gymnasium as gym
 import numpy as np
 import tree
 
+from common.rate import Rate
 from rllib_attention import AttentionPolicy
 
 _KEYS = {"session", "step", "obs", "reward", "close"}
@@ -37,11 +38,15 @@ class Limits:
         max_sessions: Sessions that are open at a time.
         idle_seconds: A session that nobody has acted in for so long is closed.
         max_body: Bytes of a request.
+        max_rate: Requests per second, of all clients together.
+        session_rate: Requests per second in one session.
     """
 
     max_sessions: int = 1000
     idle_seconds: float = 60.0
     max_body: int = 1_000_000
+    max_rate: float = 2000.0
+    session_rate: float = 100.0
 
 
 @dataclass(frozen=True)
@@ -57,8 +62,9 @@ class Turn:
 
 @dataclass
 class _Open:
-    """An open session: the next step, when it was last used, and the last reply."""
+    """An open session: how often it may act, the next step, when it was used, the last reply."""
 
+    rate: Rate
     step: int = 0
     used: float = 0.0
     reply: dict | None = None
@@ -85,6 +91,7 @@ class PolicyServer:
     ):
         self.policy, self.limits, self._clock = policy, limits, clock
         self._open: dict[str, _Open] = {}  # those unused for longest first
+        self._rate = Rate(limits.max_rate, clock())
 
     def __len__(self) -> int:
         """Returns how many sessions are open."""
@@ -98,8 +105,10 @@ class PolicyServer:
                 step before where the policy reads it, or {"session": name, "close": true}.
 
         Raises:
-            RequestError: If it is not that, or too long (413).
+            RequestError: If it is not that, too long (413), or one too many (429).
         """
+        if not self._rate.lets(self._clock()):
+            raise RequestError(429, f"at most {self.limits.max_rate:g} requests per second")
         if len(body) > self.limits.max_body:
             raise RequestError(413, f"at most {self.limits.max_body} bytes")
         try:
@@ -156,6 +165,9 @@ class PolicyServer:
     def _without_acting(self, turn: Turn, now: float) -> dict | None:
         """Returns the reply where the policy is not asked; opens a new session."""
         known = self._open.get(turn.session)
+        if known is not None and not known.rate.lets(now):
+            each = f"{self.limits.session_rate:g} requests per second in a session"
+            raise RequestError(429, f"at most {each}")
         if turn.close:
             self._close(turn.session)
             return {"closed": known is not None}
@@ -164,7 +176,7 @@ class PolicyServer:
         if known is None:
             if len(self._open) >= self.limits.max_sessions:
                 raise RequestError(429, "too many sessions: try again later")
-            known = _Open()
+            known = _Open(Rate(self.limits.session_rate, now))
         elif turn.step and turn.step == known.step - 1:
             return known.reply
         elif turn.step not in (0, known.step):
