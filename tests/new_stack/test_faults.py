@@ -112,7 +112,7 @@ def test_observations_that_are_none_end_training(stop, spoilt, num_env_runners):
     algo = stop(build(config.fault_tolerance(restart_failed_env_runners=False)))
     # What a remote runner says is in its log only: RLlib ends the process.
     is_ours = num_env_runners == 0 and len(spoilt) == 3
-    with pytest.raises(Exception, match="not finite" if is_ours else ""):
+    with pytest.raises(Exception, match="non-finite" if is_ours else ""):
         train(algo)
 
 
@@ -141,7 +141,7 @@ def test_a_save_that_was_cut_short(saved, stop):
     """`AttentionPolicy` refuses it; RLlib takes what is there, and begins anew with the rest."""
     algo, path = saved
     shutil.rmtree(path / "learner_group")
-    with pytest.raises(ValueError, match=r"learner_group|rl_module"):
+    with pytest.raises(ValueError, match="expects a checkpoint"):
         AttentionPolicy.from_checkpoint(path)
     assert not same(weights(stop(Algorithm.from_checkpoint(str(path)))), weights(algo))
 
