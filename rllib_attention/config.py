@@ -94,8 +94,9 @@ class AttentionConfig:
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
             APPO and IMPALA, else twice the context as long as two chunks fit into a minibatch.
-        check_finite: Whether observations that are not finite raise an error instead of
-            turning the weights to NaN.
+        check_finite: Whether observations or gradients that are not finite raise an error, with
+            the module's name and where they came first. If not, RLlib warns of gradients and puts
+            zeros, or the largest numbers, in their place.
 
     Raises:
         TypeError: A field has the wrong type.

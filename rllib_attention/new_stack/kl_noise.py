@@ -30,13 +30,18 @@ class KLNoiseMixin(_Base):
     `mean_kl_loss`. The loss itself is RLlib's. Modules without dropout are left alone.
     """
 
+    def build(self) -> None:
+        """Builds the learner."""
+        super().build()
+        self._kl_of_dropout: dict[str, Any] = {}
+
     def before_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
         """Begins an update.
 
         Args:
             timesteps: As for RLlib.
         """
-        self._kl_of_dropout: dict[str, Any] = {}
+        self._kl_of_dropout = {}
         super().before_gradient_based_update(timesteps=timesteps)
 
     def compute_loss_for_module(

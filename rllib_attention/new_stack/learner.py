@@ -43,9 +43,6 @@ class AttentionLearnerMixin(_Base):
     overrides are left to it.
     """
 
-    # The largest entry of all gradients since the last warning, on the device.
-    _largest: Tensor | None = None
-
     def build(self) -> None:
         """Builds the learner; compiles the encoders of its modules if the config asks for it.
 
@@ -53,6 +50,8 @@ class AttentionLearnerMixin(_Base):
         is a module that can be compiled, which it never is.
         """
         super().build()
+        # The largest entry of each module's gradients, for each pass of an update; on the device.
+        self._largest: dict[str, list[Tensor]] = {}
         config = self.config
         what = config.torch_compile_learner_what_to_compile
         if not config.torch_compile_learner or what != TorchCompileWhatToCompile.FORWARD_TRAIN:
@@ -101,7 +100,7 @@ class AttentionLearnerMixin(_Base):
         """
         check_saved_options(state.get(SAVED_OPTIONS, {}), self.module)
         super().set_state(state)
-        for optimizer in self._optimizers():
+        for _, optimizer in self._optimizers():
             _fuse(optimizer)
 
     def postprocess_gradients_for_module(
@@ -143,42 +142,48 @@ class AttentionLearnerMixin(_Base):
         Args:
             gradients_dict: Gradients by parameter.
         """
-        optimizers = list(self._optimizers())
-        parameters = [p for o in optimizers for group in o.param_groups for p in group["params"]]
         for parameter, gradient in gradients_dict.items():
             parameter.grad = gradient
-        gradients = [p.grad for p in parameters if p.grad is not None]
         is_rllibs = _is(super().apply_gradients, TorchLearner)
         if not is_rllibs or steps_otherwise(self.config):
             return super().apply_gradients(gradients_dict)
-        if gradients:
-            largest = torch.stack(torch._foreach_norm(gradients, math.inf)).max()
-            before = self._largest
-            self._largest = largest if before is None else torch.maximum(before, largest)
-        for gradient in gradients:
-            gradient.nan_to_num_()
-        for optimizer in optimizers:
+        found: dict[str, list[Tensor]] = {}
+        for module_id, optimizer in self._optimizers():
+            parameters = (p for group in optimizer.param_groups for p in group["params"])
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            largest = torch._foreach_norm(gradients, math.inf) if gradients else []
+            found.setdefault(module_id, []).extend(largest)
+            for gradient in gradients:
+                gradient.nan_to_num_()
             optimizer.step()
+        for module_id, largest in found.items():
+            if largest:
+                self._largest.setdefault(module_id, []).append(torch.stack(largest).max())
         return None
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
-        """Warns of gradients that were not finite, and does what RLlib does.
+        """Ends training if gradients were not finite, and does what RLlib does.
 
         Args:
             timesteps: As for RLlib.
+
+        Raises:
+            ValueError: If they were not, and the module's options have `check_finite` on; else a
+                warning says so.
         """
-        if self._largest is not None and not math.isfinite(self._largest):
-            logger.warning(
-                "Gradients contained `nan/inf` values, which were set to zero or to the largest "
-                "numbers. If such updates should be taken as they are, set "
-                "`torch_skip_nan_gradients` to `True`."
-            )
-        self._largest = None
+        largest, self._largest = self._largest, {}
+        known = find_attention(self.module)
+        for module_id, of_passes in largest.items():
+            is_finite = torch.stack(of_passes).isfinite().tolist()
+            if not all(is_finite):
+                module = known.get(module_id)
+                _say_not_finite(module_id, is_finite, module is None or not module.checks_finite)
         super().after_gradient_based_update(timesteps=timesteps)
 
-    def _optimizers(self) -> Iterator[Any]:
+    def _optimizers(self) -> Iterator[tuple[str, Any]]:
         for module_id in (*self.module.keys(), ALL_MODULES):
-            yield from (optimizer for _, optimizer in self.get_optimizers_for_module(module_id))
+            for _, optimizer in self.get_optimizers_for_module(module_id):
+                yield module_id, optimizer
 
 
 _learners: dict[type[Learner], type[Learner]] = {}
@@ -204,6 +209,20 @@ def attention_learner(learner_class: type[Learner]) -> type[Learner]:
         bases = (*mixins, AttentionLearnerMixin, learner_class)
         _learners[learner_class] = type(name, bases, body)
     return _learners[learner_class]
+
+
+def _say_not_finite(module_id: str, is_finite: list[bool], goes_on: bool) -> None:
+    said = (
+        f"Gradients of RLModule {module_id!r} were not finite (NaN or infinity), first in pass "
+        f"{is_finite.index(False) + 1} of {len(is_finite)} of this update: expected finite "
+        "rewards, actions and losses."
+    )
+    if not goes_on:
+        raise ValueError(
+            f"{said} Fix: correct what the environment gives, or lower the learning rate; "
+            "`use_attention(config, check_finite=False)` goes on with zeros in their place."
+        )
+    logger.warning("%s Training goes on with zeros, or the largest numbers, in their place.", said)
 
 
 def _fuse(optimizer: Any) -> None:

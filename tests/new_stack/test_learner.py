@@ -124,7 +124,7 @@ def test_clipped_steps_are_those_of_rllib(name, by, clip, log_gradients):
     ("name", "value", "skip"),
     [("ppo", math.nan, False), ("sac", math.inf, False), ("ppo", math.inf, True)],
 )
-def test_gradients_that_are_not_finite_are_treated_as_rllib_does(
+def test_gradients_that_are_not_finite_may_be_treated_as_rllib_does(
     name, value, skip, caplog, monkeypatch
 ):
     """RLlib warns and puts numbers in their place, or hands them to the optimizer.
@@ -143,7 +143,8 @@ def test_gradients_that_are_not_finite_are_treated_as_rllib_does(
         config.log_gradients = False
         return config
 
-    learners = build(name, change=change), build(name, change=change, plain=True)
+    unchecked = {"change": change, "check_finite": False}
+    learners = build(name, **unchecked), build(name, **unchecked, plain=True)
     texts = []
     for learner in learners:
         learner.before_gradient_based_update(timesteps=TIMESTEPS)
@@ -164,6 +165,22 @@ def test_gradients_that_are_not_finite_are_treated_as_rllib_does(
     step(learners[0], 3)
     learners[0].after_gradient_based_update(timesteps=TIMESTEPS)
     assert not caplog.records, "it is said once"
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+@pytest.mark.parametrize("name", ["ppo", "sac"])
+def test_gradients_that_are_not_finite_end_training(name, value):
+    def spoil(gradients):
+        list(gradients.values())[-1].view(-1)[0] = value
+
+    learner = build(name)
+    for seed in range(5):
+        step(learner, seed, spoil=spoil if seed in (2, 4) else lambda gradients: None)
+    said = "RLModule 'default_policy' were not finite .*, first in pass 3 of 5 "
+    with pytest.raises(ValueError, match=said):
+        learner.after_gradient_based_update(timesteps=TIMESTEPS)
+    step(learner, 5)
+    learner.after_gradient_based_update(timesteps=TIMESTEPS)  # of an update without them
 
 
 def test_parts_without_gradients_stay():
