@@ -28,7 +28,7 @@ from rllib_attention.config_checks import (
 Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
-_DEFAULT_DROPOUT = 0.1
+_DEFAULT_DROPOUT = 0.05
 
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64
@@ -85,7 +85,7 @@ class AttentionConfig:
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
         dropout: Probability with which, in training, a number is dropped that attention or
-            feed-forward add to a step. None means 0.1 where policies train on chunks (PPO, APPO,
+            feed-forward add to a step. None means 0.05 where policies train on chunks (PPO, APPO,
             IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
             Q-networks train on replayed windows, for which it was not tried. Training then sees
             another policy than the one that acted: PPO's KL penalty is told what of their

@@ -135,7 +135,7 @@ def test_other_settings_may_be_left_to_tune(config_class, training):
     [
         (APPOConfig().training(use_kl_loss=True), 0.2, True),
         (APPOConfig().training(use_kl_loss=True), 0.05, False),
-        (APPOConfig().training(use_kl_loss=True), None, True),
+        (APPOConfig().training(use_kl_loss=True), None, False),
         (APPOConfig(), 0.2, False),
         (PPOConfig(), 0.2, True),  # RLlib's own learner
         (use_attention(PPOConfig()), 0.2, False),
