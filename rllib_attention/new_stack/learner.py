@@ -177,7 +177,7 @@ class AttentionLearnerMixin(_Base):
             is_finite = torch.stack(of_passes).isfinite().tolist()
             if not all(is_finite):
                 module = known.get(module_id)
-                _say_not_finite(module_id, is_finite, module is None or not module.checks_finite)
+                _say_not_finite(module_id, is_finite, module is None or not module.attention.check_finite)
         super().after_gradient_based_update(timesteps=timesteps)
 
     def _optimizers(self) -> Iterator[tuple[str, Any]]:

@@ -48,11 +48,6 @@ class AttentionModule:
         return self.encoders[0].config.attention
 
     @property
-    def checks_finite(self) -> bool:
-        """Whether numbers that are not finite end training."""
-        return self.attention.check_finite
-
-    @property
     def windowed(self) -> bool:
         """Whether training observations are windows (`packed_window.py`)."""
         return self.encoders[0].config.windowed
@@ -82,7 +77,7 @@ class AttentionModule:
         Raises:
             ValueError: If one is not finite, unless the options' `check_finite` is off.
         """
-        if self.checks_finite:
+        if self.attention.check_finite:
             check_finite(obs, self.name, where)
 
 
