@@ -176,8 +176,9 @@ class AttentionLearnerMixin(_Base):
         for module_id, of_passes in largest.items():
             is_finite = torch.stack(of_passes).isfinite().tolist()
             if not all(is_finite):
-                module = known.get(module_id)
-                _say_not_finite(module_id, is_finite, module is None or not module.attention.check_finite)
+                found = known.get(module_id)
+                goes_on = found is None or not found.attention.check_finite
+                _say_not_finite(module_id, is_finite, goes_on)
         super().after_gradient_based_update(timesteps=timesteps)
 
     def _optimizers(self) -> Iterator[tuple[str, Any]]:
