@@ -49,8 +49,8 @@ def make_config(args: argparse.Namespace) -> DQNConfig:
             n_step=1,
             double_q=True,
             dueling=True,
-            train_batch_size_per_learner=512,
-            training_intensity=8,
+            train_batch_size_per_learner=256,
+            training_intensity=4,
             target_network_update_freq=2_000,
             num_steps_sampled_before_learning_starts=5_000,
             epsilon=[(0, 1.0), (300 * length, 1 / length)],
@@ -83,6 +83,5 @@ if __name__ == "__main__":
         position="rotary",
         prev_actions=1,
         prev_rewards=1,
-        max_seq_len=32,
     )
     run_example(config, args, success="env_runners/success_rate")
