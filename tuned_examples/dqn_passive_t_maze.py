@@ -15,6 +15,11 @@ How to run this script
 
 Results to expect
 -----------------
+Standing still returns -1, walking on without memory 0.5, and the best is 1. With a corridor of 100
+and seed 0 the mean return was -0.33 after 106,496 environment steps and -0.095, with a success rate
+of 0.25, after 278,528 steps, where the run was ended (1,380 seconds on a machine full of other
+work): it has not been run to its bar. Without the previous action and reward in its input the
+policy stayed at -0.99 for 80,000 steps.
 """
 
 import argparse

@@ -10,8 +10,10 @@ from gymnasium.utils.env_checker import check_env
 
 MAKERS = {
     "t_maze": lambda: envs.TMaze({"corridor_length": 7}),
+    "passive_t_maze": lambda: envs.PassiveTMaze({"corridor_length": 7}),
     "bandit": envs.BanditEpisodes,
 }
+ON, UP, BACK, DOWN = range(4)
 
 
 @pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
@@ -52,6 +54,46 @@ def test_t_maze_without_memory_is_a_coin_toss() -> None:
 def test_t_maze_refuses_an_empty_corridor() -> None:
     with pytest.raises(ValueError, match="corridor_length must be at least 1, got 0"):
         envs.TMaze({"corridor_length": 0})
+
+
+def _walk(actions: list[int], seed: int) -> tuple[list[tuple], list[float], dict]:
+    """Plays a passive T-maze whose episodes have as many steps as there are actions."""
+    env = envs.PassiveTMaze({"corridor_length": len(actions) - 1})
+    first, _ = env.reset(seed=seed)
+    observations, rewards, info = [tuple(first)], [], {}
+    for action in actions:
+        observation, reward, terminated, truncated, info = env.step(action)
+        observations.append(tuple(observation))
+        rewards.append(reward)
+        assert terminated == (len(rewards) == len(actions))
+        assert not truncated
+    return observations, rewards, info
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_passive_t_maze_pays_who_walks_on_and_remembers(seed: int) -> None:
+    (_, goal), *_ = _walk([ON] * 5, seed)[0]
+    to_goal = UP if goal > 0 else DOWN
+    observations, rewards, info = _walk([ON, ON, ON, ON, to_goal], seed)
+    assert observations == [(0, goal), (0, 0), (0, 0), (0, 0), (1, 0), (1, goal)]
+    assert (rewards, info) == ([0, 0, 0, 0, 1], {"success": True})
+    _, rewards, info = _walk([ON, ON, ON, ON, UP + DOWN - to_goal], seed)
+    assert (rewards, info) == ([0, 0, 0, 0, 0], {"success": False})
+
+
+def test_passive_t_maze_charges_each_step_behind_schedule() -> None:
+    # One step back at the start, against the wall: all later ones are late, and the goal is missed.
+    observations, rewards, info = _walk([BACK, ON, ON, ON, ON], seed=0)
+    assert observations[1:] == [(0, 0)] * 4 + [(1, 0)]
+    assert (rewards, info) == ([-0.25] * 4 + [0], {"success": False})
+    # There is no way up or down but at the junction, and none on from there.
+    assert _walk([UP, DOWN, ON, BACK, ON], seed=0)[0][1:] == [(0, 0)] * 5
+    assert _walk([ON, UP, ON], seed=0)[0][2:] == [(0, 0), (1, 0)]
+
+
+def test_passive_t_maze_refuses_an_empty_corridor() -> None:
+    with pytest.raises(ValueError, match="corridor_length must be at least 1, got 0"):
+        envs.PassiveTMaze({"corridor_length": 0})
 
 
 def test_bandit_pays_exploration() -> None:
