@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 from ray.rllib.algorithms.ppo.ppo import LEARNER_RESULTS_KL_KEY
-from ray.rllib.core.rl_module.rl_module import RLModule
 from ray.rllib.utils.numpy import convert_to_numpy
 
-from rllib_attention.encoder.encoder import AttentionEncoder
+from rllib_attention.new_stack.connectors.attention_module import inspect_module
 
 KL_OF_DROPOUT = "kl_of_dropout"
 """Name of the metric, beside RLlib's `mean_kl_loss`."""
@@ -61,10 +60,10 @@ class KLNoiseMixin(_Base):
         loss = super().compute_loss_for_module(
             module_id=module_id, config=config, batch=batch, fwd_out=fwd_out
         )
-        is_first = module_id not in self._kl_of_dropout
-        if is_first and config.use_kl_loss and has_dropout(self.module[module_id]):
-            kl = self.metrics.peek((module_id, LEARNER_RESULTS_KL_KEY))
-            self._kl_of_dropout[module_id] = kl
+        if module_id not in self._kl_of_dropout:
+            measured = config.use_kl_loss and self._has_dropout(module_id)
+            key = (module_id, LEARNER_RESULTS_KL_KEY)
+            self._kl_of_dropout[module_id] = self.metrics.peek(key) if measured else None
         return loss
 
     def after_gradient_based_update(self, *, timesteps: dict[str, Any]) -> None:
@@ -74,6 +73,8 @@ class KLNoiseMixin(_Base):
             timesteps: As for RLlib.
         """
         for module_id, noise in self._kl_of_dropout.items():
+            if noise is None:
+                continue
             key = (module_id, LEARNER_RESULTS_KL_KEY)
             noise = float(convert_to_numpy(noise))
             # Unlike Python's `max`, this keeps a NaN, of which RLlib warns.
@@ -82,12 +83,6 @@ class KLNoiseMixin(_Base):
             self.metrics.log_value((module_id, KL_OF_DROPOUT), noise, window=1)
         super().after_gradient_based_update(timesteps=timesteps)
 
-
-def has_dropout(module: RLModule) -> bool:
-    """Returns whether a module has an attention encoder with dropout.
-
-    Args:
-        module: The module, or what wraps it for several learners.
-    """
-    encoders = (part for part in module.modules() if isinstance(part, AttentionEncoder))
-    return any(encoder.transformer.dropout > 0 for encoder in encoders)
+    def _has_dropout(self, module_id: str) -> bool:
+        found = inspect_module(self.module[module_id])
+        return found is not None and found.attention.dropout_rate(windowed=found.windowed) > 0

@@ -34,9 +34,7 @@ class TMaze(gym.Env):
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
-        self.corridor_length = int((config or {}).get("corridor_length", 10))
-        if self.corridor_length < 1:
-            raise ValueError(f"corridor_length must be at least 1, got {self.corridor_length}")
+        self.corridor_length = _corridor_length(config)
         self.observation_space = Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = Discrete(2)
         self._position = 0
@@ -85,9 +83,7 @@ class PassiveTMaze(gym.Env):
     """
 
     def __init__(self, config: dict[str, Any] | None = None) -> None:
-        self.corridor_length = int((config or {}).get("corridor_length", 10))
-        if self.corridor_length < 1:
-            raise ValueError(f"corridor_length must be at least 1, got {self.corridor_length}")
+        self.corridor_length = _corridor_length(config)
         self.observation_space = Box(-1.0, 1.0, (2,), np.float32)
         self.action_space = Discrete(4)
         self._x = self._y = self._goal = self._time = 0
@@ -118,6 +114,13 @@ class PassiveTMaze(gym.Env):
             self._x = min(max(self._x + x, 0), self.corridor_length)
         if y and self._x == self.corridor_length:
             self._y = min(max(self._y + y, -1), 1)
+
+
+def _corridor_length(config: dict[str, Any] | None) -> int:
+    length = int((config or {}).get("corridor_length", 10))
+    if length < 1:
+        raise ValueError(f"corridor_length must be at least 1, got {length}")
+    return length
 
 
 class BanditEpisodes(gym.Env):
