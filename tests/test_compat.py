@@ -91,7 +91,8 @@ def test_newer_ones_need_a_word_from_the_user(version, monkeypatch):
 # Private names
 
 # `self._name` is private to Ray where no class of ours defines the name. These are torch's; its
-# documentation names `torch._C.DisableTorchFunctionSubclass` and `torch._dynamo.mark_dynamic`.
+# documentation names `torch._C.DisableTorchFunctionSubclass` and
+# `torch._dynamo.maybe_mark_dynamic`.
 TORCH = {"_parameters", "_version", "_foreach_mul_", "_foreach_norm", "_C", "_dynamo"}
 
 

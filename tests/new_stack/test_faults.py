@@ -156,3 +156,10 @@ def test_a_checkpoint_of_other_options_is_refused(saved, stop, changed):
     exec(re.findall("`(algo.*?)`", str(caught.value))[0], {"algo": other, "path": str(path)})
     assert same(weights(other), weights(algo))
     assert mismatch(other, sample(other)) < PARITY
+
+
+def test_a_checkpoint_of_another_size_is_refused(saved, stop):
+    _, path = saved
+    other = stop(build(ppo(), SMALL.replace(dim=24)))
+    with pytest.raises(RuntimeError, match="size mismatch for encoder"):
+        other.restore_from_path(str(path))
