@@ -2,7 +2,7 @@
 
 
 class Rate:
-    """Lets so much through in a second; what was saved up is enough for one more.
+    """Lets so much through in a second; a pause saves up no more than that.
 
     Args:
         per_second: How many.
