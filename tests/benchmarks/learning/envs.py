@@ -1,4 +1,4 @@
-"""Small environments for what POPGym lacks: counting, comparing with a mean, a cue behind noise."""
+"""Small environments for what POPGym lacks: counting, comparing, cues behind noise, fixed lags."""
 
 from typing import Any
 
@@ -109,6 +109,50 @@ class NoiseBeforeCue(_Stream):
             inputs[asked, self.NUM_NOISE + 1] = 1.0
             answers[asked] = right
             time = asked + int(self.np_random.integers(1, most))
+
+
+class DistantCues(_Stream):
+    """A few cues at random early steps, then noise, at the end a question about each.
+
+    Channels: noise (2), the cues (+1 or -1 at one step each, else 0), the questions (1 at one step
+    each, else 0). Cues come in any order within the first tenth of the episode, and the questions
+    in any order at its end: more than the first step must be remembered.
+    """
+
+    NUM_NOISE, NUM_CUES = 2, 3
+    _num_features, _num_answers = NUM_NOISE + 2 * NUM_CUES, 2
+
+    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+        cues, asked = self.NUM_NOISE, self.NUM_NOISE + self.NUM_CUES
+        inputs = self.np_random.normal(size=(self.length + 1, self._num_features))
+        inputs[:, cues:] = 0.0
+        right = self.np_random.integers(2, size=self.NUM_CUES)
+        early = max(self.NUM_CUES, self.length // 10)
+        times = self.np_random.choice(early, size=self.NUM_CUES, replace=False)
+        inputs[times, cues + np.arange(self.NUM_CUES)] = 2.0 * right - 1.0
+        order = self.np_random.permutation(self.NUM_CUES)
+        questions = self.length - self.NUM_CUES + np.arange(self.NUM_CUES)
+        inputs[questions, asked + order] = 1.0
+        answers = np.full(self.length, -1)
+        answers[questions] = right[order]
+        return inputs.astype(np.float32), answers
+
+
+class RepeatLag(_Stream):
+    """Which of four symbols was shown exactly `lag` steps ago?
+
+    One past step counts: a plain window holds it, a dilated stack reads it through sums of several.
+    """
+
+    NUM_SYMBOLS = 4
+    _num_features, _num_answers = NUM_SYMBOLS, NUM_SYMBOLS
+
+    def _draw(self) -> tuple[np.ndarray, np.ndarray]:
+        lag = int(self.config.get("lag", 21))
+        symbols = self.np_random.integers(self.NUM_SYMBOLS, size=self.length + 1)
+        answers = np.full(self.length, -1)
+        answers[lag:] = symbols[: self.length - lag]
+        return np.eye(self.NUM_SYMBOLS, dtype=np.float32)[symbols], answers
 
 
 class TMaze(_Stream):

@@ -60,6 +60,11 @@ TASKS: dict[str, Task] = {
     "noise_before_cue": Task(
         envs.NoiseBeforeCue, 0.0, 1.0, 0.9, env_config={"length": 60, "delay": 25}
     ),
+    # Cues that lie far back: more than one, or at a fixed distance.
+    "distant_cues_100": Task(envs.DistantCues, 0.0, 1.0, 0.9, env_config={"length": 103}),
+    "distant_cues_300": Task(envs.DistantCues, 0.0, 1.0, 0.9, env_config={"length": 303}),
+    "distant_cues_1000": Task(envs.DistantCues, 0.0, 1.0, 0.9, env_config={"length": 1_003}),
+    "repeat_lag_21": Task(envs.RepeatLag, -0.5, 1.0, 0.9, env_config={"length": 60}, gamma=0.5),
     # Control: velocities from positions, positions from velocities.
     "position_cartpole_easy": _popgym("PositionOnlyCartPoleEasy", 0.1, 1.0, 0.8, CHOICE),
     "position_cartpole_medium": _popgym("PositionOnlyCartPoleMedium", 0.05, 1.0, 0.6),

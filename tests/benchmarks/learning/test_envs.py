@@ -7,8 +7,10 @@ import pytest
 from tests.benchmarks.learning.envs import (
     CompareWithMean,
     CountSymbol,
+    DistantCues,
     FlatInputs,
     NoiseBeforeCue,
+    RepeatLag,
     TMaze,
 )
 
@@ -31,12 +33,24 @@ def first_cue(seen: list[np.ndarray]) -> int:
     return int(seen[0][0] > 0)
 
 
+def asked_cue(seen: list[np.ndarray]) -> int:
+    cues, asked = seen[-1][2:5], seen[-1][5:]
+    assert not (cues.any() and asked.any())
+    return int(sum(obs[2:5] for obs in seen)[asked.argmax()] > 0)
+
+
+def lagged(seen: list[np.ndarray]) -> int:
+    return int(seen[-22].argmax()) if len(seen) > 21 else 0
+
+
 @pytest.mark.parametrize(
     ("make", "answer"),
     [
         (CountSymbol, count),
         (CompareWithMean, compare),
         (NoiseBeforeCue, latest_cue),
+        (DistantCues, asked_cue),
+        (RepeatLag, lagged),
         (TMaze, first_cue),
     ],
 )
@@ -53,7 +67,7 @@ def test_memory_alone_earns_all(make: type[gym.Env], answer, seed: int) -> None:
     assert len(seen) == 61
 
 
-@pytest.mark.parametrize("make", [CompareWithMean, NoiseBeforeCue, TMaze])
+@pytest.mark.parametrize("make", [CompareWithMean, NoiseBeforeCue, DistantCues, TMaze])
 def test_without_memory_half_of_the_answers_are_right(make: type[gym.Env]) -> None:
     env, returns = make({"length": 60}), []
     for seed in range(300):
