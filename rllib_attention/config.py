@@ -29,6 +29,7 @@ Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
 _DEFAULT_DROPOUT = 0.05
+_DEFAULT_LR_FACTOR = 0.3
 
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64
@@ -90,6 +91,10 @@ class AttentionConfig:
             Q-networks train on replayed windows, for which it was not tried. Training then sees
             another policy than the one that acted: PPO's KL penalty is told what of their
             divergence is dropout's (`kl_of_dropout`); APPO's is not, so leave `use_kl_loss` off.
+        lr_factor: Learning rate of the blocks as a share of the module's, which tokenizer and heads
+            have. None means 0.3 where policies train on chunks, since blocks that learn faster
+            memorise their batch, and 1 where Q-networks train on replayed windows. Not read on the
+            old API stack, nor by an optimizer that has parameter groups of its own.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
@@ -127,6 +132,7 @@ class AttentionConfig:
     gate: Gate = "residual"
     gate_bias: float = DEFAULT_GATE_BIAS
     dropout: float | None = None
+    lr_factor: float | None = None
     prev_actions: int = 0
     prev_rewards: int = 0
     max_seq_len: int | None = None
@@ -173,6 +179,16 @@ class AttentionConfig:
         if self.dropout is not None:
             return self.dropout
         return 0.0 if windowed else _DEFAULT_DROPOUT
+
+    def block_lr_factor(self, *, windowed: bool) -> float:
+        """Return the blocks' learning rate as a share of the module's.
+
+        Args:
+            windowed: Whether training observations are replayed windows.
+        """
+        if self.lr_factor is not None:
+            return self.lr_factor
+        return 1.0 if windowed else _DEFAULT_LR_FACTOR
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain Python values, the inverse of `from_dict`."""
@@ -238,7 +254,8 @@ class AttentionConfig:
     def from_rllib(cls, model_dict: Mapping[str, Any], **overrides: Any) -> AttentionConfig:
         """Read the old `use_attention` keys of an RLlib model dict.
 
-        Keys left out take RLlib's defaults; gates, positions, and no dropout are GTrXL's. RLlib's
+        Keys left out take RLlib's defaults; gates, positions, no dropout, and one learning rate for
+        all are GTrXL's. RLlib's
         memory of M past rows becomes `window = M + 1`, since a window includes the current step.
         `attention_memory_training` is accepted and ignored, as RLlib ignores it. Keys that have
         nothing to do with attention (`fcnet_hiddens`, …) are left alone.
@@ -266,7 +283,7 @@ class AttentionConfig:
             name: model_dict.get(key, default) for key, (name, default) in rllib_keys.FIELDS.items()
         }
         fields |= {"window": _rllib_window(model_dict), "gate": "gru", "position": "relative"}
-        fields["dropout"] = 0.0
+        fields |= {"dropout": 0.0, "lr_factor": 1.0}
         return cls.from_dict(fields | overrides)
 
 

@@ -35,10 +35,10 @@ CHOICES = {"position": ("recency", "rotary", "relative", "none"), "gate": ("resi
 _ROTARY = ("recency", "rotary")
 DEFAULT_GATE_BIAS = 2.0
 
-_FLOATS = ("gate_bias", "dropout")
+_FLOATS = ("gate_bias", "dropout", "lr_factor")
 _BOOLS = ("check_finite",)
 # What an error proposes for fields whose default is None.
-_EXAMPLES = {"dropout": 0.1}
+_EXAMPLES = {"dropout": 0.1, "lr_factor": 0.3}
 _EXAMPLE = 16
 
 
@@ -80,6 +80,8 @@ def check_ranges(config: Config) -> None:
         _require(getattr(config, name) in choices, config, name, expected)
     dropout = 0.0 if config.dropout is None else config.dropout
     _require(0.0 <= dropout < 1.0, config, "dropout", "at least 0 and below 1")
+    factor = 1.0 if config.lr_factor is None else config.lr_factor
+    _require(0.0 < factor <= 1.0, config, "lr_factor", "above 0 and at most 1")
     _require(math.isfinite(config.gate_bias), config, "gate_bias", "finite")
 
 

@@ -5,12 +5,13 @@ for non-finite numbers, takes the norm of each, and steps each on its own.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from ray.rllib.algorithms.algorithm_config import TorchCompileWhatToCompile
 from ray.rllib.algorithms.ppo.ppo_learner import PPOLearner
+from ray.rllib.core import COMPONENT_OPTIMIZER
 from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.learner.torch.torch_learner import TorchLearner
 from ray.rllib.utils.metrics import ALL_MODULES
@@ -21,6 +22,13 @@ from rllib_attention.encoder.host_tags import tag_batch
 from rllib_attention.log import get_logger
 from rllib_attention.new_stack.connectors.attention_module import find_attention
 from rllib_attention.new_stack.kl_noise import KLNoiseMixin
+from rllib_attention.new_stack.param_groups import (
+    block_factors,
+    merged_state,
+    scale_groups,
+    split_groups,
+    split_state,
+)
 from rllib_attention.new_stack.saved_options import (
     SAVED_OPTIONS,
     check_saved_options,
@@ -69,14 +77,17 @@ class AttentionLearnerMixin(_Base):
         return super()._update(batch, **kwargs)
 
     def register_optimizer(self, *, optimizer: Any, **kwargs: Any) -> None:
-        """Registers an optimizer; Adam steps all tensors in one kernel.
+        """Registers an optimizer; blocks get their learning rate, and Adam steps all at once.
 
         Args:
             optimizer: As for RLlib.
             **kwargs: As for RLlib.
         """
+        split_groups(optimizer, block_factors(self.module))
         _fuse(optimizer)
         super().register_optimizer(optimizer=optimizer, **kwargs)
+        # RLlib has set one learning rate for all groups.
+        scale_groups(optimizer)
 
     def get_state(self, components: Any = None, **kwargs: Any) -> dict[str, Any]:
         """Returns RLlib's state and the options that its weights are trained with.
@@ -86,6 +97,7 @@ class AttentionLearnerMixin(_Base):
             **kwargs: As for RLlib.
         """
         state = super().get_state(components, **kwargs)
+        state = self._with_optimizers(state, merged_state)
         return state if components else state | {SAVED_OPTIONS: options_of(self.module)}
 
     def set_state(self, state: dict[str, Any]) -> None:
@@ -99,9 +111,22 @@ class AttentionLearnerMixin(_Base):
                 compute something else here.
         """
         check_saved_options(state.get(SAVED_OPTIONS, {}), self.module)
-        super().set_state(state)
-        for _, optimizer in self._optimizers():
+        super().set_state(self._with_optimizers(state, split_state))
+        for _, _, optimizer in self._optimizers():
             _fuse(optimizer)
+
+    def _with_optimizers(
+        self, state: dict[str, Any], change: Callable[[dict[str, Any], Any], dict[str, Any]]
+    ) -> dict[str, Any]:
+        """Returns a learner's state with those of its optimizers changed."""
+        if COMPONENT_OPTIMIZER not in state:
+            return state
+        saved = dict(state[COMPONENT_OPTIMIZER])
+        for module_id, name, optimizer in self._optimizers():
+            key = f"{module_id}_{name}"  # as RLlib joins them
+            if key in saved:
+                saved[key] = saved[key] | {"state": change(saved[key]["state"], optimizer)}
+        return state | {COMPONENT_OPTIMIZER: saved}
 
     def postprocess_gradients_for_module(
         self, *, module_id: str, config: Any = None, module_gradients_dict: Gradients
@@ -148,7 +173,7 @@ class AttentionLearnerMixin(_Base):
         if not is_rllibs or steps_otherwise(self.config):
             return super().apply_gradients(gradients_dict)
         found: dict[str, list[Tensor]] = {}
-        for module_id, optimizer in self._optimizers():
+        for module_id, _, optimizer in self._optimizers():
             parameters = (p for group in optimizer.param_groups for p in group["params"])
             gradients = [p.grad for p in parameters if p.grad is not None]
             largest = torch._foreach_norm(gradients, math.inf) if gradients else []
@@ -180,11 +205,15 @@ class AttentionLearnerMixin(_Base):
                 goes_on = found is None or not found.attention.check_finite
                 _say_not_finite(module_id, is_finite, goes_on)
         super().after_gradient_based_update(timesteps=timesteps)
+        # RLlib has set the schedule's learning rate for all groups.
+        for _, _, optimizer in self._optimizers():
+            scale_groups(optimizer)
 
-    def _optimizers(self) -> Iterator[tuple[str, Any]]:
+    def _optimizers(self) -> Iterator[tuple[str, str, Any]]:
+        """Yields the module's id, the optimizer's name within it, and the optimizer."""
         for module_id in (*self.module.keys(), ALL_MODULES):
-            for _, optimizer in self.get_optimizers_for_module(module_id):
-                yield module_id, optimizer
+            for name, optimizer in self.get_optimizers_for_module(module_id):
+                yield module_id, name, optimizer
 
 
 _learners: dict[type[Learner], type[Learner]] = {}

@@ -15,7 +15,7 @@ SAVED_OPTIONS = "attention_options"
 """Where a learner's state has them: a dict for each module with attention."""
 
 # These say how to begin and to train, not what weights compute.
-_FREE = ("max_seq_len", "dropout", "check_finite", "gate_bias")
+_FREE = ("max_seq_len", "dropout", "lr_factor", "check_finite", "gate_bias")
 
 # Where a checkpoint of an algorithm has all weights.
 _WEIGHTS = "learner_group/learner/rl_module"

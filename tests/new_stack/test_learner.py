@@ -25,7 +25,8 @@ SPACES = {
     "default_policy": (spaces.Box(-1, 1, (3,)), spaces.Discrete(2)),
 }
 BOXES = {key: (obs, spaces.Box(-1, 1, (1,))) for key, (obs, _) in SPACES.items()}
-OPTIONS = {"dim": 8, "num_heads": 2, "num_layers": 1, "window": 3}
+# One learning rate for all, as RLlib has it; `test_param_groups.py` has the others.
+OPTIONS = {"dim": 8, "num_heads": 2, "num_layers": 1, "window": 3, "lr_factor": 1.0}
 CONFIGS = {
     "ppo": PPOConfig,
     "impala": IMPALAConfig,  # clips by the global norm
