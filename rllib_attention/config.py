@@ -29,7 +29,7 @@ Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
 _DEFAULT_DROPOUT = 0.05
-_DEFAULT_LR_FACTOR = 0.3
+_DEFAULT_LR_FACTOR = 0.1
 
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64
@@ -91,10 +91,11 @@ class AttentionConfig:
             Q-networks train on replayed windows, for which it was not tried. Training then sees
             another policy than the one that acted: PPO's KL penalty is told what of their
             divergence is dropout's (`kl_of_dropout`); APPO's is not, so leave `use_kl_loss` off.
-        lr_factor: Learning rate of the blocks as a share of the module's, which tokenizer and heads
-            have. None means 0.3 where policies train on chunks, since blocks that learn faster
-            memorise their batch, and 1 where Q-networks train on replayed windows. Not read on the
-            old API stack, nor by an optimizer that has parameter groups of its own.
+        lr_factor: Learning rate of what the blocks write to a step (values, output maps,
+            feed-forward) as a share of the module's. Queries and keys, tokenizer and heads have the
+            full one. None means 0.1 where policies train on chunks, since blocks that learn faster
+            memorise the noise of their batch, and 1 where Q-networks train on replayed windows. Not
+            read on the old API stack, nor by an optimizer that has parameter groups of its own.
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
@@ -180,8 +181,8 @@ class AttentionConfig:
             return self.dropout
         return 0.0 if windowed else _DEFAULT_DROPOUT
 
-    def block_lr_factor(self, *, windowed: bool) -> float:
-        """Return the blocks' learning rate as a share of the module's.
+    def written_lr_factor(self, *, windowed: bool) -> float:
+        """Return the learning rate of what blocks write, as a share of the module's.
 
         Args:
             windowed: Whether training observations are replayed windows.

@@ -46,6 +46,8 @@ class SearchSpace:
         return _valid_configs(self.fixed, {}, self.searched)
 
 
+# From blocks that hardly memorise noise to blocks that learn to copy soonest (`docs/learning.md`).
+_LR_FACTORS = (0.1, 0.3, 1.0)
 # What `attention_search_space` starts from, by its argument's name.
 _SMALLEST = {"max_layers": 1, "max_window": 2, "max_heads": 1, "max_dim": 8, "max_dilation": 1}
 
@@ -58,12 +60,13 @@ def attention_search_space(
     max_dim: int = 128,
     max_dilation: int = 1,
 ) -> dict[str, Domain]:
-    """Returns a search space over the shape of an attention model, ready for `use_attention`.
+    """Returns a search space over shape and learning rate of attention, ready for `use_attention`.
 
     Layers are counted up to their maximum. Windows go from 8, heads from 1, and widths from 32,
     each doubling up to its maximum, so that every combination is valid: widths are multiples of
-    heads, and heads have an even size. The learning rate is the algorithm's own and is searched
-    beside it, as in the example.
+    heads, and heads have an even size. The blocks' share of the learning rate is searched from 0.1
+    to 1; the learning rate itself is the algorithm's own and is searched beside it, as in the
+    example.
 
     Args:
         max_layers: Most layers.
@@ -78,8 +81,8 @@ def attention_search_space(
             `max_layers` accordingly.
 
     Returns:
-        A categorical search space for each of `num_layers`, `window`, `num_heads` and `dim`, and
-        for `dilation` if it is searched.
+        A categorical search space for each of `num_layers`, `window`, `num_heads`, `dim` and
+        `lr_factor`, and for `dilation` if it is searched.
 
     Raises:
         TypeError: If a maximum is not an int.
@@ -124,6 +127,7 @@ def attention_search_space(
         "window": tune.choice(_doubling(8, max_window)),
         "num_heads": tune.choice(_doubling(1, max_heads)),
         "dim": tune.choice(dims),
+        "lr_factor": tune.choice(list(_LR_FACTORS)),
     }
     return space | ({"dilation": tune.choice(_doubling(1, max_dilation))} if is_dilated else {})
 

@@ -55,6 +55,7 @@ def test_integer_fields_refuse_other_types(name, value):
     ("name", "call"),
     [
         ("dropout", "use_attention(config, dropout=0.1)"),
+        ("lr_factor", "use_attention(config, lr_factor=0.3)"),
         ("gate_bias", "use_attention(config, gate='gru', gate_bias=2.0)"),
     ],
 )
@@ -119,6 +120,16 @@ def test_dropout_range(value):
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AttentionConfig(dropout=value)
+
+
+@pytest.mark.parametrize("value", [0.0, -0.1, 1.5, float("nan")])
+def test_lr_factor_range(value):
+    message = (
+        f"AttentionConfig.lr_factor must be above 0 and at most 1, got {value!r}. "
+        "Fix: `use_attention(config, lr_factor=0.3)`."
+    )
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        AttentionConfig(lr_factor=value)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])

@@ -27,6 +27,7 @@ def test_defaults():
         "window": [8, 16, 32, 64],
         "num_heads": [1, 2, 4],
         "dim": [32, 64, 128],
+        "lr_factor": [0.1, 0.3, 1.0],
     }
 
 

@@ -23,9 +23,9 @@ from rllib_attention.log import get_logger
 from rllib_attention.new_stack.connectors.attention_module import find_attention
 from rllib_attention.new_stack.kl_noise import KLNoiseMixin
 from rllib_attention.new_stack.param_groups import (
-    block_factors,
     merged_state,
     scale_groups,
+    slow_parameters,
     split_groups,
     split_state,
 )
@@ -77,13 +77,13 @@ class AttentionLearnerMixin(_Base):
         return super()._update(batch, **kwargs)
 
     def register_optimizer(self, *, optimizer: Any, **kwargs: Any) -> None:
-        """Registers an optimizer; blocks get their learning rate, and Adam steps all at once.
+        """Registers an optimizer; blocks get their rate, and Adam steps all at once.
 
         Args:
             optimizer: As for RLlib.
             **kwargs: As for RLlib.
         """
-        split_groups(optimizer, block_factors(self.module))
+        split_groups(optimizer, slow_parameters(self.module))
         _fuse(optimizer)
         super().register_optimizer(optimizer=optimizer, **kwargs)
         # RLlib has set one learning rate for all groups.

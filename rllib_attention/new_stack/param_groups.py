@@ -1,7 +1,8 @@
-"""Attention's blocks learn at a share of the learning rate of what lies around them.
+"""What blocks write learns at a share of the learning rate; where they look, at the full one.
 
 A step's context is unique, so blocks that learn as fast as tokenizer and heads memorise the noise
-of a batch (`docs/learning.md`). RESeL (Luo et al. 2024, arXiv 2405.15384) lowers the learning rate
+of a batch, while queries and keys that learn slowly find a distant cue late (`docs/learning.md`).
+RESeL (Luo et al. 2024, arXiv 2405.15384) lowers the learning rate
 of a recurrent context encoder for SAC, since small changes of its weights add up over a sequence.
 """
 
@@ -25,30 +26,30 @@ _OWN = (FACTOR, _INDEX)
 Factors = Mapping[nn.Parameter, float]
 
 
-def block_factors(modules: MultiRLModule) -> dict[nn.Parameter, float]:
-    """Returns the factor of each parameter of an attention block.
+def slow_parameters(modules: MultiRLModule) -> dict[nn.Parameter, float]:
+    """Returns the factor of each parameter of what attention blocks write.
 
     Args:
         modules: The learner's modules.
     """
     return {
-        parameter: found.attention.block_lr_factor(windowed=found.windowed)
+        parameter: found.attention.written_lr_factor(windowed=found.windowed)
         for found in find_attention(modules).values()
         for encoder in found.encoders
         for block in encoder.transformer.blocks
-        for parameter in block.parameters()
+        for parameter in block.written_parameters()
     }
 
 
 def split_groups(optimizer: Any, factors: Factors) -> None:
-    """Gives blocks a group of their own, behind the one that RLlib reads the learning rate from.
+    """Gives what blocks write a group of its own, behind the one that RLlib reads `lr` from.
 
     An optimizer that has several groups, or no learning rate, is its owner's affair; a warning says
     so.
 
     Args:
         optimizer: It has not made a step yet.
-        factors: From `block_factors`.
+        factors: From `slow_parameters`.
     """
     if not isinstance(optimizer, Optimizer):  # RLlib says so
         return
@@ -60,7 +61,7 @@ def split_groups(optimizer: Any, factors: Factors) -> None:
         if wanted != [1.0]:
             logger.warning(
                 "The option `lr_factor` of attention is not applied to %s: it has parameter groups "
-                "of its own, or no `lr`. Fix: give the encoders' blocks a lower learning rate in "
+                "of its own, or no `lr`. Fix: give `Block.written_parameters()` a lower one in "
                 "`configure_optimizers_for_module`, or `use_attention(config, lr_factor=1.0)`.",
                 type(optimizer).__name__,
             )
@@ -77,7 +78,7 @@ def split_groups(optimizer: Any, factors: Factors) -> None:
 
 
 def scale_groups(optimizer: Any) -> None:
-    """Sets the learning rates of blocks; to be called after RLlib has set one for all groups.
+    """Sets the rates of what blocks write; to be called after RLlib has set one for all groups.
 
     Args:
         optimizer: After `split_groups`, or any other.

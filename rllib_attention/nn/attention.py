@@ -32,10 +32,14 @@ class MultiHeadAttention(nn.Module):
             check_int(name, value, 1)
         self.num_heads, self.head_size = num_heads, head_size
         self.position = position
-        self.qkv = nn.Linear(dim, 3 * num_heads * head_size, bias=False)
+        # Where to look (queries, then keys) apart from what is read there, so that an optimizer can
+        # tell them apart.
+        self.look = nn.Linear(dim, 2 * num_heads * head_size, bias=False)
+        self.value = nn.Linear(dim, num_heads * head_size, bias=False)
         self.out = nn.Linear(num_heads * head_size, dim, bias=False)
-        nn.init.xavier_uniform_(self.qkv.weight)
+        _init_as_one(self.look.weight, self.value.weight)
         nn.init.xavier_uniform_(self.out.weight)
+        self.register_load_state_dict_pre_hook(_split_qkv)
 
     def project(self, x: Tensor, angles: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
         """Projects tokens to queries, keys and values, positions applied.
@@ -47,12 +51,11 @@ class MultiHeadAttention(nn.Module):
         Returns:
             Query, key and value, each (..., H, E).
         """
-        heads = self.qkv(x).unflatten(-1, (-1, self.head_size))
-        # `split`, because the gradient of `tensor_split` fills a tensor of zeros for each part.
-        pairs, value = heads.split((2 * self.num_heads, self.num_heads), dim=-2)
         # Queries and keys are rotated at once, as the heads of one tensor.
-        query, key = self.position.rotate(pairs, angles).split(self.num_heads, dim=-2)
-        return query, key, value
+        pairs = self.position.rotate(self._heads(self.look(x)), angles)
+        # `split`, because the gradient of `tensor_split` fills a tensor of zeros for each part.
+        query, key = pairs.split(self.num_heads, dim=-2)
+        return query, key, self._heads(self.value(x))
 
     def project_apart(
         self, queries: Tensor, query_angles: Tensor | None, x: Tensor, angles: Tensor | None
@@ -68,13 +71,13 @@ class MultiHeadAttention(nn.Module):
         Returns:
             Query (..., Q, H, E), key and value, (..., K, H, E).
         """
-        size = self.num_heads * self.head_size
-        for_query, for_memory = self.qkv.weight.split((size, 2 * size))
-        query = F.linear(queries, for_query).unflatten(-1, (-1, self.head_size))
-        memory = F.linear(x, for_memory).unflatten(-1, (-1, self.head_size))
-        key, value = memory.split(self.num_heads, dim=-2)
+        for_query, for_key = self.look.weight.chunk(2)
+        query, key = self._heads(F.linear(queries, for_query)), self._heads(F.linear(x, for_key))
         rotate = self.position.rotate
-        return rotate(query, query_angles), rotate(key, angles), value
+        return rotate(query, query_angles), rotate(key, angles), self._heads(self.value(x))
+
+    def _heads(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (-1, self.head_size))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: AttentionMask) -> Tensor:
         """C = softmax(s) V through torch's fused kernels.
@@ -118,3 +121,23 @@ class MultiHeadAttention(nn.Module):
             where = self.position.bias(position_query, mask.distance, self.position.rows())
             bias = torch.add(bias, where, alpha=self.head_size**-0.5)
         return query, bias.to(query.dtype)
+
+
+def _init_as_one(*weights: Tensor) -> None:
+    """Initialises maps of the same input as the one map that they were cut from (Xavier)."""
+    sizes = [len(weight) for weight in weights]
+    joined = nn.init.xavier_uniform_(torch.empty(sum(sizes), weights[0].shape[1]))
+    with torch.no_grad():
+        for weight, part in zip(weights, joined.split(sizes), strict=True):
+            weight.copy_(part)
+
+
+def _split_qkv(
+    module: nn.Module, state_dict: dict[str, Tensor], prefix: str, *args: object
+) -> None:
+    """Reads weights that were saved when queries, keys and values were one map."""
+    joined = state_dict.pop(f"{prefix}qkv.weight", None)
+    if joined is not None:
+        size = len(joined) // 3
+        look, value = joined.split((2 * size, size))
+        state_dict |= {f"{prefix}look.weight": look, f"{prefix}value.weight": value}

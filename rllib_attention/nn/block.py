@@ -1,5 +1,7 @@
 """One pre-norm transformer block: x + gate(attention(norm(x))), x + gate(ffn(norm(x)))."""
 
+from collections.abc import Iterator
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -51,6 +53,15 @@ class Block(nn.Module):
         self.feed_forward_norm = nn.LayerNorm(dim) if feed_forward is not None else None
         self.feed_forward = feed_forward
         self.feed_forward_gate = feed_forward_gate
+
+    def written_parameters(self) -> Iterator[nn.Parameter]:
+        """Returns the parameters of what the block writes to a token.
+
+        All but those of where it looks: queries, keys and positions.
+        """
+        attention = self.attention
+        looks = {*attention.look.parameters(), *attention.position.parameters()}
+        return (parameter for parameter in self.parameters() if parameter not in looks)
 
     def forward(self, x: Tensor, view: View, dropout: float = 0.0) -> Tensor:
         """Runs the block.

@@ -82,7 +82,8 @@ class _PastView:
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps normed tokens (B, D) to C, (B, D), and moves the past on by a step."""
-        heads = attention.qkv(x).unflatten(-1, (3, attention.num_heads, attention.head_size))
+        projected = torch.cat((attention.look(x), attention.value(x)), dim=-1)
+        heads = projected.unflatten(-1, (3, attention.num_heads, attention.head_size))
         steps = torch.cat((self.past, heads[:, None, 1:]), dim=1)
         self.past = steps[:, 1:]
         key, value = steps[:, :: self._stride].unbind(2)  # (B, W, H, E)

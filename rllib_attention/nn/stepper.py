@@ -88,7 +88,7 @@ class _Layer:
         self.num_heads, self.head_size = attention.num_heads, attention.head_size
         self.position = attention.position
         self.norm = _norm(block.attention_norm)
-        self.inward = attention.qkv.weight.detach().t()
+        self.inward = torch.cat((attention.look.weight, attention.value.weight)).detach().t()
         self.rows = self.position.rows()
         self.outward = attention.out.weight.detach().t()
         self.gate = block.attention_gate

@@ -75,7 +75,7 @@ def test_a_learner_under_autocast(gate):
     seen = []
     learner = build(change=plain_critic, learner_class=Mixed, gate=gate)
     [encoder, *_] = inspect_module(learner.module["default_policy"]).encoders
-    linear = encoder.transformer.blocks[0].attention.qkv
+    linear = encoder.transformer.blocks[0].attention.look
     linear.register_forward_hook(lambda *args: seen.append(args[-1].dtype))
     expected = losses(build(change=plain_critic, gate=gate))
     found = losses(learner)

@@ -1,4 +1,4 @@
-"""Blocks learn at a share of the learning rate, whatever RLlib or a checkpoint does to it."""
+"""What blocks write has a share of the learning rate, whatever RLlib or a checkpoint does."""
 
 import logging
 
@@ -13,11 +13,13 @@ from rllib_attention.new_stack.param_groups import split_groups
 from tests.new_stack.test_learner import CLOSE, build, step
 
 
-def in_blocks(learner):
-    """Says of each of the learner's parameters whether it is a block's, by its name."""
+def is_written(learner):
+    """Says of each parameter whether it is of what a block writes, by its name."""
     # SAC's temperature has no name.
     names = {p: name for name, p in learner.module["default_policy"].named_parameters()}
-    return ["transformer.blocks" in names.get(p, "") for p in learner._params.values()]
+    of_params = [names.get(p, "") for p in learner._params.values()]
+    looks = ("attention.look", "attention.position")
+    return ["transformer.blocks" in x and not any(y in x for y in looks) for x in of_params]
 
 
 def moved(learner, num_steps=4):
@@ -37,8 +39,10 @@ def rates(learner):
 
 @pytest.mark.parametrize("name", ["ppo", "impala", "dqn", "sac", "iql"])
 def test_blocks_move_by_a_share_and_all_else_as_before(name):
-    slow, full = build(name, lr_factor=0.25), build(name)
-    shares = [0.25 if is_slow else 1.0 for is_slow in in_blocks(slow)]
+    # Relative positions have weights of their own.
+    options = {"position": "relative", "gate": "gru"}
+    slow, full = build(name, lr_factor=0.25, **options), build(name, **options)
+    shares = [0.25 if is_slow else 1.0 for is_slow in is_written(slow)]
     assert set(shares) == {0.25, 1.0}
     # Adam's steps depend on gradients alone, and those are the same.
     for ours, theirs, share in zip(moved(slow), moved(full), shares, strict=True):
@@ -50,14 +54,14 @@ def test_blocks_move_by_a_share_and_all_else_as_before(name):
 def test_the_default_is_lower_on_the_sequence_path_alone(name):
     learner = build(name, lr_factor=None)
     found = inspect_module(learner.module["default_policy"])
-    factor = AttentionConfig().block_lr_factor(windowed=found.windowed)
+    factor = AttentionConfig().written_lr_factor(windowed=found.windowed)
     assert (factor < 1) == (name in ("ppo", "impala"))
     for of_optimizer in rates(learner):
         assert of_optimizer[1:] in ([], [pytest.approx(factor * of_optimizer[0])])
 
 
 def test_gtrxl_has_one_rate():
-    assert AttentionConfig.gtrxl().block_lr_factor(windowed=False) == 1.0
+    assert AttentionConfig.gtrxl().written_lr_factor(windowed=False) == 1.0
 
 
 def test_a_schedule_moves_both_rates():

@@ -80,8 +80,9 @@ class DenseView:
         return x
 
     def attend(self, attention, x):
-        heads = attention.qkv(x).view(len(x), 3, attention.num_heads, attention.head_size)
-        query, key, value = heads.permute(1, 2, 0, 3)
+        heads = len(x), -1, attention.num_heads, attention.head_size
+        query, key = attention.look(x).view(heads).permute(1, 2, 0, 3)
+        [value] = attention.value(x).view(heads).permute(1, 2, 0, 3)
         scores = self.scores(attention.position, query, key) / math.sqrt(attention.head_size)
         self.weights = scores.masked_fill(~self.allowed, -math.inf).softmax(-1)
         return attention.out((self.weights @ value).transpose(0, 1).flatten(1))

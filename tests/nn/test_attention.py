@@ -42,7 +42,8 @@ def test_formulas_by_hand():
     model.norm = torch.nn.Identity()
     with torch.no_grad():
         # q = h₀, k = h₁, v = h₀ + h₁; C enters both coordinates, the second one doubled.
-        block.attention.qkv.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]]))
+        block.attention.look.weight.copy_(torch.eye(2))
+        block.attention.value.weight.fill_(1.0)
         block.attention.out.weight.copy_(torch.tensor([[1.0], [2.0]]))
     h = torch.tensor([[[1.0, 0.5], [2.0, -1.0]]])
     out = model.forward_rows(h, torch.ones(1, 2, dtype=torch.bool), 2)
@@ -109,3 +110,23 @@ def test_recency_takes_slope_times_distance_from_each_score():
             for j in range(max(0, i - 3), i + 1):
                 scores[head, i, j] -= slope * (i - j)
     torch.testing.assert_close(attention.weights(query, key, mask)[0], scores.softmax(-1))
+
+
+def test_weights_of_one_joined_map_are_read():
+    """As they were saved before values had a map of their own."""
+    new, old = (MultiHeadAttention(6, 2, 4, NoPosition()) for _ in range(2))
+    joined = torch.randn(24, 6)
+    new.load_state_dict({"qkv.weight": joined, "out.weight": old.out.weight})
+    x = torch.randn(5, 6)
+    query, key, value = new.project(x, None)
+    expected = (x @ joined.T).view(5, 3, 2, 4).unbind(1)
+    for ours, theirs in zip((query, key, value), expected, strict=True):
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_maps_start_as_parts_of_one():
+    """Xavier's bound follows from the size of the joined map."""
+    attention = MultiHeadAttention(64, 4, 16, NoPosition())
+    bound = math.sqrt(6 / (64 + 3 * 64))
+    for weight in (attention.look.weight, attention.value.weight):
+        assert 0.99 * bound < weight.abs().max() <= bound

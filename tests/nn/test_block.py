@@ -12,6 +12,7 @@ from rllib_attention.nn import (
     MultiHeadAttention,
     NoPosition,
     ResidualGate,
+    Transformer,
 )
 
 DIM = 4
@@ -83,3 +84,26 @@ def test_a_block_with_gates_and_feed_forward():
 def test_wrong_arguments_are_named(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         build(**options)
+
+
+def test_written_parameters_are_all_but_those_of_where_it_looks():
+    model = Transformer(
+        dim=8,
+        num_layers=1,
+        num_heads=2,
+        head_size=4,
+        window=3,
+        ffn_dim=8,
+        position="relative",
+        gate="gru",
+    )
+    [block] = model.blocks
+    names = {p: name for name, p in block.named_parameters()}
+    written = {names.pop(p) for p in block.written_parameters()}
+    assert {"attention.value.weight", "attention.out.weight"} < written
+    assert sorted(names.values()) == [
+        "attention.look.weight",
+        "attention.position.content_bias",
+        "attention.position.position_bias",
+        "attention.position.project.weight",
+    ]

@@ -67,10 +67,12 @@ def block_weights(attention_part, feed_forward_part) -> dict[str, torch.Tensor]:
     """Map one of RLlib's units (two `SkipConnection`s) to one of our blocks."""
     attention = attention_part._layer
     norm, expand, contract = feed_forward_part._layer
+    size = attention._linear_layer._model[0].in_features
     weights = {
         "attention_norm.weight": attention._input_layernorm.weight,
         "attention_norm.bias": attention._input_layernorm.bias,
-        "attention.qkv.weight": attention._qkv_layer._model[0].weight,
+        "attention.look.weight": attention._qkv_layer._model[0].weight[: 2 * size],
+        "attention.value.weight": attention._qkv_layer._model[0].weight[2 * size :],
         "attention.out.weight": attention._linear_layer._model[0].weight,
         "attention.position.content_bias": attention._uvar.unsqueeze(1),
         "attention.position.position_bias": attention._vvar.unsqueeze(1),

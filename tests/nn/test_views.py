@@ -36,7 +36,8 @@ def attention_layer():
 def expected_at(attention, row, start, t, stride):
     """C at one step of a row, from its window alone."""
     seen = row[[u for u in range(t - (WINDOW - 1) * stride, t + 1, stride) if u >= start]]
-    query, key, value = attention.qkv(seen).unflatten(-1, (3, HEADS, HEAD_SIZE)).unbind(1)
+    query, key = attention.look(seen).unflatten(-1, (2, HEADS, HEAD_SIZE)).unbind(1)
+    value = attention.value(seen).unflatten(-1, (HEADS, HEAD_SIZE))
     scores = torch.einsum("he,khe->hk", query[-1], key) / HEAD_SIZE**0.5
     return attention.out(torch.einsum("hk,khe->he", scores.softmax(-1), value).flatten())
 
