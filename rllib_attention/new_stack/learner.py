@@ -5,7 +5,7 @@ for non-finite numbers, takes the norm of each, and steps each on its own.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -23,6 +23,8 @@ from rllib_attention.log import get_logger
 from rllib_attention.new_stack.connectors.attention_module import find_attention
 from rllib_attention.new_stack.kl_noise import KLNoiseMixin
 from rllib_attention.new_stack.param_groups import (
+    ChangeState,
+    load_state,
     merged_state,
     scale_groups,
     slow_parameters,
@@ -112,12 +114,12 @@ class AttentionLearnerMixin(_Base):
         """
         check_saved_options(state.get(SAVED_OPTIONS, {}), self.module)
         super().set_state(self._with_optimizers(state, split_state))
+        # Ray 2.55 turns numbers into tensors on the way, and loses all moments.
+        self._with_optimizers(state, load_state)
         for _, _, optimizer in self._optimizers():
             _fuse(optimizer)
 
-    def _with_optimizers(
-        self, state: dict[str, Any], change: Callable[[dict[str, Any], Any], dict[str, Any]]
-    ) -> dict[str, Any]:
+    def _with_optimizers(self, state: dict[str, Any], change: ChangeState) -> dict[str, Any]:
         """Returns a learner's state with those of its optimizers changed."""
         if COMPONENT_OPTIMIZER not in state:
             return state

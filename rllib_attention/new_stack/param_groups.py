@@ -6,10 +6,11 @@ RESeL (Luo et al. 2024, arXiv 2405.15384) lowers the learning rate
 of a recurrent context encoder for SAC, since small changes of its weights add up over a sequence.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
+from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import nn
 from torch.optim import Optimizer
 
@@ -24,6 +25,7 @@ _INDEX = "index_before_split"
 _OWN = (FACTOR, _INDEX)
 
 Factors = Mapping[nn.Parameter, float]
+ChangeState = Callable[[dict[str, Any], Any], dict[str, Any]]
 
 
 def slow_parameters(modules: MultiRLModule) -> dict[nn.Parameter, float]:
@@ -92,18 +94,22 @@ def merged_state(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
     """Returns the state of a split optimizer as that of one whose groups were not split.
 
     So checkpoints stay what RLlib's own learners read and write, and factors those of the config.
+    Fused kernels are left out: a learner decides anew.
 
     Args:
         state: The optimizer's `state_dict`.
         optimizer: After `split_groups`, or any other: its state is returned as it is.
     """
+    groups = [
+        {**group, "fused": None} if group.get("fused") else group for group in state["param_groups"]
+    ]
     if not _is_split(optimizer):
-        return state
+        return state | {"param_groups": groups}
     order = _order(optimizer)
-    hyper = {key: value for key, value in state["param_groups"][0].items() if key not in _OWN}
+    merged = {key: value for key, value in groups[0].items() if key not in _OWN}
     return {
         "state": {order[i]: moments for i, moments in state["state"].items()},
-        "param_groups": [hyper | {"params": list(range(len(order)))}],
+        "param_groups": [merged | {"params": list(range(len(order)))}],
     }
 
 
@@ -127,10 +133,26 @@ def split_state(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
     return {"state": moments, "param_groups": groups}
 
 
+def load_state(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
+    """Loads a state that comes from `merged_state`, as Ray 2.60 does.
+
+    Args:
+        state: With NumPy arrays in place of tensors.
+        optimizer: That is to get it.
+
+    Returns:
+        The state, as it was.
+    """
+    split = split_state(state, optimizer)
+    optimizer.load_state_dict(split | {"state": convert_to_torch_tensor(split["state"])})
+    return state
+
+
 def _is_split(optimizer: Any) -> bool:
     return _INDEX in optimizer.param_groups[0]
 
 
 def _order(optimizer: Any) -> list[int]:
     """Returns where the parameters of all groups stood before the split."""
-    return [index for group in optimizer.param_groups for index in group[_INDEX]]
+    # Ray 2.55 makes tensors of them.
+    return [int(index) for group in optimizer.param_groups for index in group[_INDEX]]
