@@ -23,6 +23,7 @@ def test_gtrxl():
         gate="gru",
         gate_bias=2.0,
         dropout=0.0,
+        lr_factor=1.0,
         max_seq_len=20,
     )
     assert AttentionConfig.gtrxl(num_layers=4, dropout=0.5).num_layers == 4

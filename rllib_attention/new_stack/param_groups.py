@@ -14,8 +14,8 @@ from ray.rllib.utils.torch_utils import convert_to_torch_tensor
 from torch import nn
 from torch.optim import Optimizer
 
+from rllib_attention.encoder.encoder import AttentionEncoder
 from rllib_attention.log import get_logger
-from rllib_attention.new_stack.connectors.attention_module import find_attention
 
 logger = get_logger(__name__)
 
@@ -34,11 +34,14 @@ def slow_parameters(modules: MultiRLModule) -> dict[nn.Parameter, float]:
     Args:
         modules: The learner's modules.
     """
+    # Not `find_attention`: target networks, which it would count, are not made yet.
+    torch_modules = [module for module in modules.values() if isinstance(module, nn.Module)]
+    parts = [part for module in torch_modules for part in module.modules()]
     return {
-        parameter: found.attention.written_lr_factor(windowed=found.windowed)
-        for found in find_attention(modules).values()
-        for encoder in found.encoders
-        for block in encoder.transformer.blocks
+        parameter: part.config.attention.written_lr_factor(windowed=part.config.windowed)
+        for part in parts
+        if isinstance(part, AttentionEncoder)
+        for block in part.transformer.blocks
         for parameter in block.written_parameters()
     }
 
