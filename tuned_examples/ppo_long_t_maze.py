@@ -74,6 +74,7 @@ def make_attention(corridor_length: int) -> AttentionConfig:
                 # Only the far past counts, and nothing in it is noise.
                 position="rotary",
                 dropout=0.0,
+                lr_factor=1.0,
                 max_seq_len=corridor_length + 1,
             )
             if attention.context_len >= corridor_length:
