@@ -2,8 +2,8 @@
 
 A step's context is unique, so blocks that learn as fast as tokenizer and heads memorise the noise
 of a batch, while queries and keys that learn slowly find a distant cue late (`docs/learning.md`).
-RESeL (Luo et al. 2024, arXiv 2405.15384) lowers the learning rate
-of a recurrent context encoder for SAC, since small changes of its weights add up over a sequence.
+RESeL (Luo et al. 2024, arXiv 2405.15384) lowers the learning rate of a recurrent context encoder
+for SAC, since small changes of its weights add up over a sequence.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from rllib_attention.encoder.encoder import AttentionEncoder
 from rllib_attention.log import get_logger
+from rllib_attention.new_stack.saved_options import WEIGHTS
 
 logger = get_logger(__name__)
 
@@ -122,10 +123,20 @@ def split_state(state: dict[str, Any], optimizer: Any) -> dict[str, Any]:
     Args:
         state: A `state_dict` with one group.
         optimizer: That is to get it.
+
+    Raises:
+        ValueError: If it is the state of another number of tensors.
     """
     if not _is_split(optimizer) or len(state["param_groups"]) != 1:
         return state
     [merged], order = state["param_groups"], _order(optimizer)
+    if len(merged["params"]) != len(order):
+        raise ValueError(
+            f"The checkpoint's optimizer has {len(merged['params'])} tensors, this one has "
+            f"{len(order)}: it is of another network, or of a version of this package in which "
+            "queries, keys and values were one. Fix: restore the weights alone, "
+            f"`algo.restore_from_path(path + '/{WEIGHTS}', component='{WEIGHTS}')`."
+        )
     groups, start = [], 0
     for group in optimizer.param_groups:
         end = start + len(group["params"])

@@ -18,7 +18,7 @@ SAVED_OPTIONS = "attention_options"
 _FREE = ("max_seq_len", "dropout", "lr_factor", "check_finite", "gate_bias")
 
 # Where a checkpoint of an algorithm has all weights.
-_WEIGHTS = "learner_group/learner/rl_module"
+WEIGHTS = "learner_group/learner/rl_module"
 
 
 def options_of(modules: MultiRLModule) -> dict[str, dict[str, Any]]:
@@ -53,5 +53,5 @@ def check_saved_options(saved: dict[str, dict[str, Any]], modules: MultiRLModule
                 f"The checkpoint of module {module_id!r} was trained with {there}, got {here} "
                 "here: its weights would compute something else. Fix: `use_attention(config, "
                 f"{there})`; or, to go on with other options, restore the weights alone: "
-                f"`algo.restore_from_path(path + '/{_WEIGHTS}', component='{_WEIGHTS}')`."
+                f"`algo.restore_from_path(path + '/{WEIGHTS}', component='{WEIGHTS}')`."
             )

@@ -130,3 +130,11 @@ def test_training_goes_on_after_a_restore():
     second.set_state(first.get_state())
     for ours, expected in zip(step(second, 3), step(first, 3), strict=True):
         torch.testing.assert_close(ours, expected, **CLOSE)
+
+
+def test_a_state_of_another_number_of_tensors_is_refused():
+    saved, learner = build("ppo"), build("ppo", num_layers=2)
+    state = learner.get_state()
+    state["optimizer"] = saved.get_state()["optimizer"]
+    with pytest.raises(ValueError, match=r"has 38 tensors.*Fix: restore the weights"):
+        learner.set_state(state)
