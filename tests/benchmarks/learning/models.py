@@ -42,7 +42,8 @@ def make_config(
         task_name: One of `TASKS`.
         model: One of `MODELS` of the task's algorithm.
         seed: Seed of everything.
-        fields: Fields of `AttentionConfig` that differ from their defaults.
+        fields: Fields of `AttentionConfig` that differ from their defaults; of these an LSTM reads
+            `max_seq_len`.
         training: Options of `config.training` that differ from the benchmark's.
 
     Returns:
@@ -77,7 +78,8 @@ def _with_model(config: AlgorithmConfig, model: str, fields: dict[str, Any]) -> 
     hiddens = [DIM] * (3 if model == MLP else 1)
     own: dict[str, Any] = {"fcnet_hiddens": hiddens, "vf_share_layers": True}
     if model == LSTM:
-        own |= {"use_lstm": True, "lstm_cell_size": DIM, "max_seq_len": CHUNK}
+        own |= {"use_lstm": True, "lstm_cell_size": DIM}
+        own["max_seq_len"] = fields.get("max_seq_len", CHUNK)
     config.rl_module(model_config=own)
     return use_attention(config, **fields) if model == ATTENTION else config
 
