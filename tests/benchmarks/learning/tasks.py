@@ -65,6 +65,9 @@ TASKS: dict[str, Task] = {
     "distant_cues_300": Task(envs.DistantCues, 0.0, 1.0, 0.9, env_config={"length": 303}),
     "distant_cues_1000": Task(envs.DistantCues, 0.0, 1.0, 0.9, env_config={"length": 1_003}),
     "repeat_lag_21": Task(envs.RepeatLag, -0.5, 1.0, 0.9, env_config={"length": 60}, gamma=0.5),
+    "repeat_lag_50": Task(
+        envs.RepeatLag, -0.5, 1.0, 0.9, env_config={"length": 120, "lag": 50}, gamma=0.5
+    ),
     # Control: velocities from positions, positions from velocities.
     "position_cartpole_easy": _popgym("PositionOnlyCartPoleEasy", 0.1, 1.0, 0.8, CHOICE),
     "position_cartpole_medium": _popgym("PositionOnlyCartPoleMedium", 0.05, 1.0, 0.6),
