@@ -15,7 +15,8 @@ Results to expect
 -----------------
 Returns are negative costs: about -1,200 for a random policy and -150 for a very good one. The bar
 is -250. With attention, seed 0 got there (-229.6) after 15,000 steps, in 10 minutes on a core
-shared with other work.
+shared with other work. More context costs here: with window 16, two layers and batches of 256 it
+stood at -911 after as many steps.
 """
 
 import argparse
