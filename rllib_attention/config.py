@@ -256,10 +256,9 @@ class AttentionConfig:
         """Read the old `use_attention` keys of an RLlib model dict.
 
         Keys left out take RLlib's defaults; gates, positions, no dropout, and one learning rate for
-        all are GTrXL's. RLlib's
-        memory of M past rows becomes `window = M + 1`, since a window includes the current step.
-        `attention_memory_training` is accepted and ignored, as RLlib ignores it. Keys that have
-        nothing to do with attention (`fcnet_hiddens`, …) are left alone.
+        all are GTrXL's. RLlib's memory of M past rows becomes `window = M + 1`, since a window
+        includes the current step. `attention_memory_training` is accepted and ignored, as RLlib
+        ignores it. Keys that have nothing to do with attention (`fcnet_hiddens`, …) are left alone.
 
         Args:
             model_dict: RLlib's model dict, e.g. `{"use_attention": True, "attention_dim": 32}`.
