@@ -58,6 +58,7 @@ def test_modules_without_a_run_length_get_single_transitions():
     buffer = HistoryMultiAgentEpisodeReplayBuffer(
         capacity=1000, history_len=6, run_len={"pa": 4}, num_shards=2
     )
+    buffer.rng = np.random.default_rng(0)
     fill(buffer, every=1)
     parts = buffer.sample(16, modules_to_sample=["pb", "pa"], sample_episodes=True)
     assert [(part.module_id, len(part)) for part in parts] == [
