@@ -25,9 +25,10 @@ def use_attention(
     """Gives an algorithm's modules attention. Call it last: it wraps what is set before.
 
     It sets the RLModule spec (catalog and `model_config`), the connectors, the
-    `episode_lookback_horizon`, and for algorithms with a replay buffer the buffer's class. Your own
-    connectors, `model_config`, callbacks and multi-agent specs stay and run before it. All of it is
-    worked out and checked first: a config that is refused stays as it was.
+    `episode_lookback_horizon`, subclasses of the learner and env runner classes, and for algorithms
+    with a replay buffer the buffer's class. Your own classes, connectors, `model_config`, callbacks
+    and multi-agent specs stay and run before it. All of it is worked out and checked first: a
+    config that is refused stays as it was.
 
     A `max_seq_len` in your `model_config` is respected. (That of a `DefaultModelConfig` cannot be
     told from its default if it is 20; then it is taken for not set.)

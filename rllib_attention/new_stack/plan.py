@@ -11,6 +11,7 @@ from ray.rllib.core.learner.learner import Learner
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModuleSpec
 from ray.rllib.core.rl_module.rl_module import RLModuleSpec
+from ray.rllib.env.env_runner import EnvRunner
 
 from rllib_attention.compat import as_dict, connector_factory, user_model_config
 from rllib_attention.encoder.catalog import ATTENTION, WINDOWED
@@ -29,6 +30,7 @@ from rllib_attention.new_stack.connectors import (
     BootstrapVTraceAtFragmentEnds,
 )
 from rllib_attention.new_stack.connectors.factories import AppendPieces, as_list
+from rllib_attention.new_stack.env_runner import attention_env_runner
 from rllib_attention.new_stack.learner import attention_learner
 from rllib_attention.new_stack.module_specs import (
     MAX_SEQ_LEN,
@@ -53,6 +55,7 @@ class AttentionPlan:
         model_config: That of all modules.
         env_to_module_connector: Factory of the user's pieces, then ours.
         learner_connector: Factory of the user's pieces, then ours.
+        env_runner_cls: RLlib's, or the user's, whose errors reach the driver.
         learner_class: The algorithm's, or the user's, with quicker steps; None where there is none.
         on_algorithm_init: The user's callbacks, then ours.
         episode_lookback_horizon: Steps of the past that travel with a fragment.
@@ -65,6 +68,7 @@ class AttentionPlan:
     model_config: dict[str, Any] | DefaultModelConfig
     env_to_module_connector: Callable[..., Any]
     learner_connector: Callable[..., Any]
+    env_runner_cls: type[EnvRunner]
     learner_class: type[Learner] | None
     on_algorithm_init: list[Callable[..., None]]
     episode_lookback_horizon: int
@@ -78,6 +82,7 @@ class AttentionPlan:
         """
         config.rl_module(rl_module_spec=self.rl_module_spec, model_config=self.model_config)
         config.env_runners(
+            env_runner_cls=self.env_runner_cls,
             env_to_module_connector=self.env_to_module_connector,
             episode_lookback_horizon=self.episode_lookback_horizon,
         )
@@ -116,6 +121,7 @@ def make_plan(
         model_config=as_dict(given) | options if shared else given,
         env_to_module_connector=_appended(config, "env_to_module_connector", AddRolloutContext),
         learner_connector=_appended(config, "learner_connector", *_train_pieces(config, traits)),
+        env_runner_cls=attention_env_runner(config),
         learner_class=_learner_class(config),
         on_algorithm_init=_callbacks(config, module_ids),
         episode_lookback_horizon=_lookback_horizon(config, traits, history_len),

@@ -43,6 +43,7 @@ def test_a_plan_changes_nothing_and_its_application_changes_what_it_says(config_
         "_env_to_module_connector",
         "_learner_connector",
         "_learner_class",
+        "env_runner_cls",
         "callbacks_on_algorithm_init",
         "episode_lookback_horizon",
     }

@@ -1,0 +1,114 @@
+"""Env runners whose errors reach the driver.
+
+RLlib ends the process of a remote env runner that raises, before Ray can send the error: the driver
+sees that an actor died, and not why. The text is in a worker's log file, which nobody sees with
+`ray.init(log_to_driver=False)`.
+"""
+
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
+from ray.rllib.env.env_runner import EnvRunner
+from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
+from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
+
+# To type checkers, the env runner that the mixin is put in front of.
+_Base: Any = object
+_RLLIBS = (SingleAgentEnvRunner, MultiAgentEnvRunner, OfflineSingleAgentEnvRunner)
+
+
+class AttentionEnvRunnerMixin(_Base):
+    """What `attention_env_runner` puts in front of an env runner class.
+
+    The process of a runner that raised ends at the next call, not at once: what it holds may be
+    broken, and `restart_failed_env_runners` decides, as ever, whether Ray starts it again.
+    """
+
+    _has_raised = False
+
+    def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
+        """Makes a runner.
+
+        Args:
+            config: As for RLlib.
+            **kwargs: As for RLlib.
+
+        Raises:
+            ValueError: If the config asks for another kind of runner than when `use_attention` was
+                called.
+        """
+        _check_kind(type(self).__bases__[-1], config)
+        super().__init__(config=config, **kwargs)
+
+    def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        """Calls a function with this runner; its error is raised in the driver as well.
+
+        Args:
+            func: The function.
+            *args: As for RLlib.
+            **kwargs: As for RLlib.
+
+        Returns:
+            What the function returns.
+
+        Raises:
+            Exception: Whatever the function raises.
+        """
+        self._end_if_it_has_raised()
+        try:
+            return func(self, *args, **kwargs)
+        except Exception:
+            self._has_raised = True
+            raise
+
+    def ping(self) -> str:
+        """Says that the runner is well; the process of one that has raised ends."""
+        self._end_if_it_has_raised()
+        return super().ping()
+
+    def _end_if_it_has_raised(self) -> None:
+        if self._has_raised:
+            sys.exit(1)
+
+
+_env_runners: dict[type[EnvRunner], type[EnvRunner]] = {}
+
+
+def attention_env_runner(config: AlgorithmConfig) -> type[EnvRunner]:
+    """Returns a class of env runners whose errors reach the driver.
+
+    Args:
+        config: With an `env_runner_cls` of your own, or None for the one that RLlib would take.
+
+    Returns:
+        A subclass of it, the same one for the same class.
+    """
+    given = config.env_runner_cls or _rllibs(config)
+    if issubclass(given, AttentionEnvRunnerMixin):
+        return given
+    if given not in _env_runners:
+        name = f"Attention{given.__name__}"
+        body = {"__doc__": f"{given.__name__} for attention.", "__module__": __name__}
+        _env_runners[given] = type(name, (AttentionEnvRunnerMixin, given), body)
+    return _env_runners[given]
+
+
+def _check_kind(given: type[EnvRunner], config: AlgorithmConfig) -> None:
+    expected = _rllibs(config)
+    if given in _RLLIBS and given is not expected:
+        raise ValueError(
+            f"Env runners must be of class `{expected.__name__}` for this config, but got "
+            f"`{given.__name__}`: `config.multi_agent(policies=...)` or "
+            "`config.offline_data(output=...)` was set after `use_attention`. Call "
+            "`use_attention(config)` last, or set `config.env_runners(env_runner_cls=...)`."
+        )
+
+
+def _rllibs(config: AlgorithmConfig) -> type[EnvRunner]:
+    """Returns the class that RLlib takes where none is set."""
+    if config.output:
+        return OfflineSingleAgentEnvRunner
+    return MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
