@@ -77,7 +77,7 @@ def test_newer_ones_need_a_word_from_the_user(version, monkeypatch):
     monkeypatch.delenv(ALLOW_UNTESTED_RAY, raising=False)
     message = (
         f"rllib_attention needs ray[rllib]>=2.55,<2.61, found ray {version}. Fix: `pip install "
-        '"ray[rllib]>=2.55,<2.61"`. To try a newer Ray, run `pytest tests/test_rllib_contract.py` '
+        '"ray[rllib]>=2.55,<2.61"`. To try a newer Ray, run `pytest tests/rllib_contract` '
         "from the source with it, then set RLLIB_ATTENTION_ALLOW_UNTESTED_RAY=1 on the driver and "
         "on all workers."
     )

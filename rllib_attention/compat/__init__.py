@@ -2,7 +2,7 @@
 
 Everything else goes through RLlib's public extension points. A private name is used here and
 nowhere else, with the place in Ray where it lives (below `ray/`, as of 2.60). What this package
-assumes about RLlib's behaviour is stated, one by one, in `tests/test_rllib_contract.py`.
+assumes about RLlib's behaviour is stated, one by one, in `tests/rllib_contract`.
 
 Ray is imported inside functions only, so that this can be read without Ray.
 """

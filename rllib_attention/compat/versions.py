@@ -64,7 +64,7 @@ def check_ray_version(version: str) -> None:
         raise ImportError(message)
     if os.environ.get(ALLOW_UNTESTED_RAY) != "1":
         raise ImportError(
-            f"{message} To try a newer Ray, run `pytest tests/test_rllib_contract.py` from the "
+            f"{message} To try a newer Ray, run `pytest tests/rllib_contract` from the "
             f"source with it, then set {ALLOW_UNTESTED_RAY}=1 on the driver and on all workers."
         )
     warnings.warn(
