@@ -6,8 +6,11 @@ How to run this script
 
 Finished runs are kept: start it again and it goes on. `--tasks`, `--models`, `--seeds` and
 `--budget` choose what is run, `--fields '{"dropout": 0.1}' --label dropout` tries other options of
-attention, `--report-only` reads what is there. Needs `pip install "rllib-attention[examples]"`; the
-labyrinths also need `pip install mazelib cython`.
+attention, `--report-only` reads what is there. `--ledger docs/learning_benchmark.jsonl` skips the
+runs that this file tells of, and adds the new ones to it.
+
+Needs `pip install "rllib-attention[examples]"`; the labyrinths also need
+`pip install mazelib cython`.
 
 Results to expect
 -----------------
@@ -23,8 +26,10 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from tests.benchmarks.learning.ledger import name_of, read_folder, read_ledger, write_ledger
 from tests.benchmarks.learning.one_run import run_one
-from tests.benchmarks.learning.report import read_runs, render
+from tests.benchmarks.learning.report import by_task, render
+from tests.benchmarks.learning.run import Run
 from tests.benchmarks.learning.tasks import TASKS
 
 MODELS = ("attention", "lstm", "gtrxl", "mlp")
@@ -51,6 +56,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--training", type=json.loads, default={}, help="config.training, as JSON")
     parser.add_argument("--label", default="", help="what the report calls attention")
     parser.add_argument("--processes", type=int, default=1)
+    parser.add_argument("--ledger", type=Path, help="outcomes of earlier runs, and of these")
     parser.add_argument("--report-only", action="store_true")
     return parser.parse_args(arguments)
 
@@ -76,22 +82,38 @@ def runs_of(args: argparse.Namespace) -> list[dict]:
     return runs
 
 
+def run_missing(args: argparse.Namespace, known: set[str]) -> list[bool]:
+    """Runs what is asked for and not known, each run in a process of its own.
+
+    Args:
+        args: The parsed command line.
+        known: Names of runs that are not run again.
+
+    Returns:
+        Whether each run ended well.
+    """
+    os.environ["OMP_NUM_THREADS"] = "1"  # read when a new process imports torch
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    jobs = [(fields, args.out) for fields in runs_of(args) if Run(**fields).name not in known]
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(args.processes, maxtasksperchild=1) as pool:
+        done = pool.starmap(run_one, jobs, chunksize=1)
+        pool.close()
+        pool.join()
+    return done
+
+
 def main() -> None:
     """Runs what is missing, then writes the report; exits with code 1 if a run failed."""
     args = parse_args()
-    done: list[bool] = []
     args.out.mkdir(parents=True, exist_ok=True)
-    if not args.report_only:
-        os.environ["OMP_NUM_THREADS"] = "1"  # read when a new process imports torch
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        jobs = [(fields, args.out) for fields in runs_of(args)]
-        context = multiprocessing.get_context("spawn")
-        # A process of its own for each run: nothing of the one before is left.
-        with context.Pool(args.processes, maxtasksperchild=1) as pool:
-            done = pool.starmap(run_one, jobs, chunksize=1)
-            pool.close()
-            pool.join()
-    report = render(read_runs(args.out))
+    entries = read_ledger(args.ledger)
+    known = {name_of(entry) for entry in entries}
+    done = [] if args.report_only else run_missing(args, known)
+    entries += read_folder(args.out)
+    if args.ledger:
+        write_ledger(args.ledger, entries)
+    report = render(by_task(entries))
     (args.out / "report.md").write_text(report)
     print(report)
     if not all(done):

@@ -1,15 +1,14 @@
 """Turns a folder of finished runs into one Markdown report."""
 
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tests.benchmarks.learning.scores import MARKS, bootstrap, outcome
+from tests.benchmarks.learning.ledger import Entry
+from tests.benchmarks.learning.scores import MARKS, bootstrap
 from tests.benchmarks.learning.tasks import TASKS
 
 Outcomes = dict[tuple[str, int], dict[str, dict[int, dict[str, Any]]]]
@@ -23,21 +22,19 @@ critic. *Best* is the highest return on the way, *kept* is last / best on the ta
 """
 
 
-def read_runs(folder: Path) -> Outcomes:
-    """Reads the outcomes of all finished runs.
+def by_task(entries: Iterable[Entry]) -> Outcomes:
+    """Sorts outcomes.
 
     Args:
-        folder: Where runs write their files.
+        entries: Of a ledger.
 
     Returns:
         By task and budget, then by label, then by seed.
     """
     outcomes: Outcomes = defaultdict(lambda: defaultdict(dict))
-    for path in sorted(folder.glob("*.json")):
-        record = json.loads(path.read_text())
-        run = record["run"]
-        summary = outcome(record["curve"], run["budget"], TASKS[run["task"]].bar)
-        outcomes[run["task"], run["budget"]][run["label"]][run["seed"]] = summary
+    for entry in entries:
+        run = entry["run"]
+        outcomes[run["task"], run["budget"]][run["label"]][run["seed"]] = entry["outcome"]
     return outcomes
 
 
@@ -45,14 +42,42 @@ def render(outcomes: Outcomes) -> str:
     """Returns the report.
 
     Args:
-        outcomes: From `read_runs`.
+        outcomes: From `by_task`.
     """
-    parts = [HEAD, *_profiles(outcomes)]
+    parts = [HEAD, *_profiles(outcomes), _overview(outcomes)]
     for (task, budget), labels in sorted(outcomes.items()):
         parts.append(
             f"## {task} ({TASKS[task].role}), {budget:,} env steps\n\n{_table(task, labels)}"
         )
     return "\n".join(parts)
+
+
+def _overview(outcomes: Outcomes) -> str:
+    labels = sorted({label for runs in outcomes.values() for label in runs})
+    lines = [f"| task | {' | '.join(labels)} | behind the LSTM by more than the seeds' spread |"]
+    lines.append("|---" * (len(labels) + 2) + "|")
+    for (task, budget), runs in sorted(outcomes.items()):
+        cells = [_lasts(runs.get(label, {})) for label in labels]
+        lines.append(f"| {task}, {budget:,} | {' | '.join(cells)} | {', '.join(_behind(runs))} |")
+    return "## Return at the budget\n\n" + "\n".join(lines) + "\n"
+
+
+def _lasts(runs: dict[int, dict[str, Any]]) -> str:
+    return _spread([run["last"] for run in runs.values()])
+
+
+def _behind(runs: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
+    """Returns the labels below RLlib's LSTM by more than the larger deviation over seeds."""
+    lasts = {label: [run["last"] for run in found.values()] for label, found in runs.items()}
+    rival = lasts.pop("lstm", [])
+    if not rival:
+        return []
+    return [
+        label
+        for label, values in lasts.items()
+        if label not in ("mlp", "gtrxl")
+        and np.mean(rival) - np.mean(values) > max(np.std(rival), np.std(values))
+    ]
 
 
 def _profiles(outcomes: Outcomes) -> Iterable[str]:
@@ -89,7 +114,7 @@ def _table(task: str, labels: dict[str, dict[int, dict[str, Any]]]) -> str:
 
 def _row(task: str, label: str, runs: dict[int, dict[str, Any]]) -> str:
     all_runs = list(runs.values())
-    cells = [_spread([run["marks"][mark] for run in all_runs]) for mark in MARKS]
+    cells = [_spread(values) for values in zip(*(run["marks"] for run in all_runs), strict=True)]
     score = TASKS[task].score
     kept = [score(run["last"]) / score(run["best"]) for run in all_runs if score(run["best"]) > 0]
     cells += [_spread([run["best"] for run in all_runs]), _spread(kept)]

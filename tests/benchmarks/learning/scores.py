@@ -25,28 +25,20 @@ def outcome(curve: Sequence[dict[str, float]], budget: int, bar: float) -> dict[
         bar: The return whose cost is asked for.
 
     Returns:
-        `marks` (return at each of `MARKS`), `best` and `last`, all smoothed over three rows, and
-        `steps` and `cpu` to the bar, infinite if it was not reached.
+        `marks` (returns, in the order of `MARKS`), `best` and `last`, all smoothed over three
+        rows, and `steps` and `cpu` to the bar, infinite if it was not reached.
     """
     rows = [row for row in curve if not math.isnan(row["value"])]
     if not rows:
-        nothing = dict.fromkeys(MARKS, math.nan)
-        return {
-            "marks": nothing,
-            "best": math.nan,
-            "last": math.nan,
-            "steps": math.inf,
-            "cpu": math.inf,
-        }
+        never = dict.fromkeys(_COSTS, math.inf)
+        return {"marks": [math.nan] * len(MARKS), "best": math.nan, "last": math.nan} | never
     smooth = [
         float(np.mean([row["value"] for row in rows[max(0, i + 1 - SMOOTHED) : i + 1]]))
         for i in range(len(rows))
     ]
     steps = np.array([row["steps"] for row in rows])
-    marks = {}
-    for mark in MARKS:
-        index = int(np.searchsorted(steps, mark * budget))
-        marks[mark] = smooth[min(index, len(rows) - 1)]
+    places = np.searchsorted(steps, [mark * budget for mark in MARKS])
+    marks = [smooth[min(int(place), len(rows) - 1)] for place in places]
     hit = next((row for row, value in zip(rows, smooth, strict=True) if value >= bar), None)
     cost = {"steps": hit["steps"], "cpu": hit["cpu"]} if hit else dict.fromkeys(_COSTS, math.inf)
     return {"marks": marks, "best": max(smooth), "last": smooth[-1]} | cost

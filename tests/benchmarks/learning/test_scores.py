@@ -1,6 +1,5 @@
 """Outcomes of curves, and the profile over tasks."""
 
-import json
 import math
 from pathlib import Path
 
@@ -8,7 +7,14 @@ import numpy as np
 import pytest
 from scipy.stats import trim_mean
 
-from tests.benchmarks.learning.report import read_runs, render
+from tests.benchmarks.learning.ledger import (
+    Entry,
+    entry_of,
+    name_of,
+    read_ledger,
+    write_ledger,
+)
+from tests.benchmarks.learning.report import by_task, render
 from tests.benchmarks.learning.scores import bootstrap, interquartile_mean, outcome
 
 
@@ -21,8 +27,8 @@ def test_a_fall_shows_between_best_and_last() -> None:
     assert found["best"] == pytest.approx(0.9)
     assert found["last"] == pytest.approx(0.0)
     assert (found["steps"], found["cpu"]) == (50, 4.5)
-    assert found["marks"][0.25] == pytest.approx(0.0)
-    assert found["marks"][0.5] == pytest.approx(0.6)  # three rows: 0, 0.9, 0.9
+    # At a quarter and at half of the budget; 0.6 is the mean of three rows: 0, 0.9, 0.9.
+    assert found["marks"][:2] == pytest.approx([0.0, 0.6])
 
 
 def test_a_bar_that_is_missed_costs_infinity() -> None:
@@ -50,14 +56,41 @@ def test_a_task_without_scores_is_refused() -> None:
         bootstrap([[0.5], []])
 
 
-def test_the_report_names_every_run(tmp_path: Path) -> None:
-    for label, value in (("attention", 0.9), ("lstm", 0.2)):
-        for seed in (0, 1):
-            run = {"task": "t_maze_10", "label": label, "seed": seed, "budget": 30}
-            record = {"run": run, "curve": curve([0.0, value, value])}
-            (tmp_path / f"{label}-{seed}.json").write_text(json.dumps(record))
-    report = render(read_runs(tmp_path))
+def entry(label: str, seed: int, values: list[float]) -> Entry:
+    run = {"task": "t_maze_10", "model": label, "label": label, "seed": seed, "budget": 30}
+    return entry_of({"run": run, "curve": curve(values)})
+
+
+def test_the_report_names_every_run() -> None:
+    entries = [entry("attention", seed, [0.0, 0.9, 0.9]) for seed in (0, 1)]
+    entries += [entry("lstm", seed, [0.0, 0.2, 0.2]) for seed in (0, 1)]
+    report = render(by_task(entries))
     assert "## t_maze_10 (confirmation), 30 env steps" in report
+    assert "| t_maze_10, 30 | 0.6 ± 0 | 0.133 ± 0 |  |" in report
     [attention] = [line for line in report.splitlines() if line.startswith("| attention | 2 |")]
     assert "0.6 ± 0" in attention
     assert "| lstm | 1 | 0.13 (0.13 to 0.13) |" in report
+
+
+@pytest.mark.parametrize(("values", "behind"), [([0.3, 0.5], "attention"), ([0.3, 0.9], "")])
+def test_the_report_says_where_attention_loses(values: list[float], behind: str) -> None:
+    entries = [entry("attention", seed, [value]) for seed, value in enumerate(values)]
+    entries += [entry("lstm", seed, [value]) for seed, value in enumerate([0.6, 0.7])]
+    [row] = [line for line in render(by_task(entries)).splitlines() if line.startswith("| t_maze")]
+    assert row.endswith(f"| {behind} |")
+
+
+def test_a_ledger_has_each_run_once_and_the_newest_outcome(tmp_path: Path) -> None:
+    path = tmp_path / "ledger.jsonl"
+    assert read_ledger(path) == read_ledger(None) == []
+    write_ledger(path, [entry("lstm", 1, [0.1]), entry("lstm", 0, [math.nan])])
+    again = [*read_ledger(path), entry("lstm", 1, [0.123456])]
+    write_ledger(path, again)
+    first, second = read_ledger(path)
+    assert math.isnan(first["outcome"]["last"])
+    assert math.isinf(second["outcome"]["steps"])
+    assert second["outcome"]["last"] == 0.1235
+    assert [name_of(found) for found in (first, second)] == [
+        "t_maze_10-lstm-0-30",
+        "t_maze_10-lstm-1-30",
+    ]
