@@ -9,6 +9,7 @@ from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from rllib_attention import AttentionConfig
 from rllib_attention.encoder.prev_inputs import PrevInputs
 from rllib_attention.new_stack.connectors.attention_module import AttentionModule
+from rllib_attention.new_stack.connectors.chunks import chunk_contexts
 
 ACTIONS = gym.spaces.Discrete(5)
 ATTENTION = AttentionConfig(num_layers=2, window=4, prev_actions=3, prev_rewards=1)  # C = 6
@@ -49,3 +50,27 @@ def fragment(start, stop, lookback):
         len_lookback_buffer=lookback,
         t_started=start,
     )
+
+
+def check_chunks(attention, max_seq_len, start, num_steps):
+    """Asserts that each chunk of a fragment has its context, against the episode's own lists."""
+    known = module(attention, max_seq_len)
+    episode = fragment(start, start + num_steps, min(start, attention.history_len))
+    chunks = chunk_contexts(episode, known)
+    obs, actions, rewards = played()
+    prev, span = known.prev_inputs, attention.context_len
+    rows = np.concatenate((prev.none[None], prev.rows(actions, rewards, len(actions))))
+    reach = max(0, prev.depth - 1)
+    assert len(chunks.context) == -(-num_steps // max_seq_len)
+    for i, context in enumerate(chunks.context):
+        first = start + i * max_seq_len  # the chunk's first step, in the episode
+        past, size = min(first, span), min(max_seq_len, start + num_steps - first)
+        assert (chunks.context_length[i], chunks.chunk_length[i]) == (past, size)
+        np.testing.assert_array_equal(
+            context[span - past :], np.reshape(obs[first - past : first], (-1, 2))
+        )
+        if prev.size:
+            # The real rows, and those of earlier steps that the first one reaches back to.
+            seen = chunks.prev[i][reach + span - past : reach + span + size]
+            np.testing.assert_array_equal(seen, rows[first - past : first + size])
+    assert (chunks.prev is None) == (not prev.size)
