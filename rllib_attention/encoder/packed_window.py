@@ -70,5 +70,6 @@ def unpack_tokens(
         )
     obs, extra = packed[..., :obs_size].unflatten(-1, obs_shape), packed[..., obs_size:]
     if as_bytes:
-        extra = extra.contiguous().view(torch.float32)
+        # A copy: bytes that begin within a float's four cannot be viewed as one.
+        extra = extra.clone(memory_format=torch.contiguous_format).view(torch.float32)
     return obs, extra[..., :-1], extra[..., -1]

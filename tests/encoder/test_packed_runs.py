@@ -10,7 +10,7 @@ from ray.rllib.core.models.configs import MLPEncoderConfig
 
 from rllib_attention import AttentionConfig
 from rllib_attention.encoder.encoder import AttentionEncoderConfig
-from rllib_attention.encoder.packed_window import pack_tokens, packed_size, unpack_tokens
+from rllib_attention.encoder.packed_window import pack_tokens, unpack_tokens
 from rllib_attention.encoder.run_tags import stream_tags, window_tags
 
 OBS_SIZE, NUM_FEATURES = 3, 2
@@ -157,25 +157,6 @@ def test_changed_observations_are_read_again():
     second, windows = make_runs(rng, [0, 8], [2, 2], row_size=first.shape[1])
     encoder({Columns.OBS: first})
     check_same(encoder, first.copy_(second), windows)
-
-
-@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_packing_round_trips(dtype):
-    rng = np.random.default_rng(0)
-    obs = rng.integers(0, 255, (5, 4, 2)).astype(dtype)
-    features = rng.normal(size=(5, 3)).astype(np.float32)
-    tags = np.array([0, 0, 1, 70_000, 2**24 - 1])
-    packed = pack_tokens(obs, features, tags)
-    assert packed.dtype == dtype
-    assert packed.shape == (5, packed_size(8, 3, as_bytes=dtype == np.uint8))
-    back = unpack_tokens(torch.from_numpy(packed)[None], (4, 2), 3)
-    for mine, theirs in zip(back, (obs, features, tags), strict=True):
-        np.testing.assert_array_equal(mine[0].numpy(), theirs)
-
-
-def test_wrong_token_size_names_the_call():
-    with pytest.raises(ValueError, match=r"must have size 4 .* call it last"):
-        unpack_tokens(torch.zeros(2, 5, 3), (3,), 0)
 
 
 @pytest.mark.parametrize("single_windows", [False, True])

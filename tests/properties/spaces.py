@@ -40,3 +40,10 @@ FLATTENED = nested(DISCRETE | MULTI_DISCRETE | MULTI_BINARY | boxes(2))
 
 BOX_ACTIONS = boxes(1, dtypes=[np.float32])
 ANY_ACTIONS = nested(DISCRETE | MULTI_DISCRETE | BOX_ACTIONS)
+
+
+def holds_bytes(space) -> bool:
+    """Whether a space has numbers up to 255 in it."""
+    if isinstance(space, spaces.Dict | spaces.Tuple):
+        return any(map(holds_bytes, space.values() if isinstance(space, spaces.Dict) else space))
+    return isinstance(space, spaces.Box) and space.dtype == np.uint8
