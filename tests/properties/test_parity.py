@@ -85,8 +85,8 @@ def test_any_space(algorithm, observations, options, lengths, fragment):
     elif not (isinstance(observations, spaces.Box) and len(observations.shape) == 1):
         config.env_runners(env_to_module_connector=lambda *args, **kw: FlattenObservations())
     pair = Pair(use_attention(config, **options))
-    # float32 rounds what comes of bytes up to 255 more coarsely.
-    tolerance = 10 * PARITY if holds_bytes(observations) else PARITY
+    # Bytes up to 255 make tokens in the hundreds, which float32 rounds that much more coarsely.
+    tolerance = 100 * PARITY if holds_bytes(observations) else PARITY
     assert pair.mismatch(num_timesteps=40) < tolerance
     if config_class in (PPOConfig, APPOConfig):
         assert has_finite_gradients(pair, 40)
