@@ -13,11 +13,44 @@ from ray.rllib.algorithms.algorithm_config import AlgorithmConfig
 from ray.rllib.env.env_runner import EnvRunner
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
+from ray.rllib.env.single_agent_episode import SingleAgentEpisode
 from ray.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
 
 # To type checkers, the env runner that the mixin is put in front of.
 _Base: Any = object
-_RLLIBS = (SingleAgentEnvRunner, MultiAgentEnvRunner, OfflineSingleAgentEnvRunner)
+
+
+class RecordingEnvRunner(OfflineSingleAgentEnvRunner):
+    """RLlib's runner of one agent, which records where `config.offline_data(output=...)` says so.
+
+    RLlib has a class for each, and takes it when the algorithm is built. Ours is set before that,
+    and a trained policy's config is often told to record later.
+    """
+
+    def __init__(self, *, config: AlgorithmConfig, **kwargs: Any) -> None:
+        """Makes a runner.
+
+        Args:
+            config: As for RLlib.
+            **kwargs: As for RLlib.
+        """
+        self._kind = OfflineSingleAgentEnvRunner if config.output else SingleAgentEnvRunner
+        self._kind.__init__(self, config=config, **kwargs)
+
+    def sample(self, **kwargs: Any) -> list[SingleAgentEpisode]:
+        """Samples, and writes what was sampled.
+
+        Args:
+            **kwargs: As for RLlib.
+
+        Returns:
+            Fragments of episodes.
+        """
+        return self._kind.sample(self, **kwargs)
+
+    def stop(self) -> None:
+        """Ends the environments, and writes what is left."""
+        self._kind.stop(self)
 
 
 class AttentionEnvRunnerMixin(_Base):
@@ -37,10 +70,10 @@ class AttentionEnvRunnerMixin(_Base):
             **kwargs: As for RLlib.
 
         Raises:
-            ValueError: If the config asks for another kind of runner than when `use_attention` was
-                called.
+            ValueError: If the config has got several agents, or one, since `use_attention`, or
+                asks several agents to be recorded.
         """
-        _check_kind(type(self).__bases__[-1], config)
+        _check_kind(type(self), config)
         super().__init__(config=config, **kwargs)
 
     def apply(self, func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -96,19 +129,23 @@ def attention_env_runner(config: AlgorithmConfig) -> type[EnvRunner]:
     return _env_runners[given]
 
 
-def _check_kind(given: type[EnvRunner], config: AlgorithmConfig) -> None:
+def _check_kind(runner: type[EnvRunner], config: AlgorithmConfig) -> None:
     expected = _rllibs(config)
-    if given in _RLLIBS and given is not expected:
+    kinds = {RecordingEnvRunner, MultiAgentEnvRunner}
+    if not issubclass(runner, expected) and kinds.intersection(runner.__mro__):
+        found = "several agents" if expected is RecordingEnvRunner else "one agent"
         raise ValueError(
-            f"Env runners must be of class `{expected.__name__}` for this config, but got "
-            f"`{given.__name__}`: `config.multi_agent(policies=...)` or "
-            "`config.offline_data(output=...)` was set after `use_attention`. Call "
+            f"The config's env runners are for {found}, but got a config for another number: "
+            "`config.multi_agent(policies=...)` was set after `use_attention`. Call "
             "`use_attention(config)` last, or set `config.env_runners(env_runner_cls=...)`."
+        )
+    if config.output and issubclass(runner, MultiAgentEnvRunner):
+        raise ValueError(
+            "`config.offline_data(output=...)` must not be set with several agents, but got "
+            f"{config.output!r}: RLlib records episodes of one agent only."
         )
 
 
 def _rllibs(config: AlgorithmConfig) -> type[EnvRunner]:
-    """Returns the class that RLlib takes where none is set."""
-    if config.output:
-        return OfflineSingleAgentEnvRunner
-    return MultiAgentEnvRunner if config.is_multi_agent else SingleAgentEnvRunner
+    """Returns the class that does what RLlib's does where none is set."""
+    return MultiAgentEnvRunner if config.is_multi_agent else RecordingEnvRunner

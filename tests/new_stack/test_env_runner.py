@@ -13,11 +13,14 @@ from ray.rllib.algorithms.bc import BCConfig
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.env.multi_agent_env_runner import MultiAgentEnvRunner
 from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
-from ray.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
 
 from rllib_attention import use_attention
-from rllib_attention.new_stack.env_runner import AttentionEnvRunnerMixin, attention_env_runner
-from tests.harness import RandomEnv, build
+from rllib_attention.new_stack.env_runner import (
+    AttentionEnvRunnerMixin,
+    RecordingEnvRunner,
+    attention_env_runner,
+)
+from tests.harness import RandomEnv, build, sample
 from tests.new_stack.test_life import ppo
 
 
@@ -58,10 +61,9 @@ def multi_agent(config):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (PPOConfig(), SingleAgentEnvRunner),
-        (BCConfig(), SingleAgentEnvRunner),
+        (PPOConfig(), RecordingEnvRunner),
+        (BCConfig(), RecordingEnvRunner),
         (multi_agent(PPOConfig()), MultiAgentEnvRunner),
-        (PPOConfig().offline_data(output="episodes"), OfflineSingleAgentEnvRunner),
         (PPOConfig().env_runners(env_runner_cls=MyRunner), MyRunner),
     ],
 )
@@ -126,8 +128,35 @@ def test_a_runner_that_raised_does_nothing_more(stop, tmp_path):
         ray.get(actor.ping.remote())
 
 
-def test_a_config_that_became_another_kind_is_refused(stop):
-    config = use_attention(ppo())
-    config.offline_data(output="episodes").env_runners(batch_mode="complete_episodes")
-    with pytest.raises(ValueError, match="must be of class `OfflineSingleAgentEnvRunner`"):
-        stop(config.build_algo())
+@pytest.mark.parametrize("num_env_runners", [0, 1])
+def test_a_config_may_be_told_to_record_later(stop, tmp_path, num_env_runners):
+    config = use_attention(ppo()).copy(copy_frozen=False)
+    config.env_runners(num_env_runners=num_env_runners, batch_mode="complete_episodes")
+    config.offline_data(output=str(tmp_path / "episodes"), output_write_episodes=True)
+    algo = stop(config.build_algo())
+    played = sample(algo, num_episodes=3)
+    algo.env_runner_group.foreach_env_runner(
+        lambda runner: runner.stop(), local_env_runner=num_env_runners == 0
+    )
+    files = [path for path in (tmp_path / "episodes").rglob("*") if path.is_file()]
+    assert files
+    assert len(played) >= 3
+
+
+def test_nothing_is_recorded_unasked(stop, tmp_path):
+    algo = stop(build(ppo().env_runners(num_env_runners=0)))
+    assert isinstance(algo.env_runner, SingleAgentEnvRunner)
+    assert not hasattr(algo.env_runner, "output_path")
+    assert sample(algo, num_episodes=1)
+
+
+def test_a_config_that_got_several_agents_is_refused(stop):
+    config = multi_agent(use_attention(ppo()))
+    with pytest.raises(ValueError, match=r"for one agent.* set after `use_attention`"):
+        attention_env_runner(config)(config=config)
+
+
+def test_several_agents_are_not_recorded(stop):
+    config = multi_agent(ppo()).offline_data(output="episodes")
+    with pytest.raises(ValueError, match="must not be set with several agents"):
+        attention_env_runner(config)(config=config)
