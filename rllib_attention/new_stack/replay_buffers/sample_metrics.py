@@ -26,14 +26,14 @@ class SampleMetrics:
 
     def count_resample(self, module_id: ModuleID, agent_id: AgentID | None) -> None:
         """Counts a draw that was refused, as fewer than `n_step` steps followed it."""
-        self._resamples["agent"][agent_id or DEFAULT_AGENT_ID] += 1
+        self._resamples["agent"][_named(agent_id)] += 1
         self._resamples["module"][module_id] += 1
 
     def count(self, runs: list[Run], module_id: ModuleID) -> None:
         """Counts the runs of a module."""
         for place, _, start, length, n_step in runs:
             steps = [(place, step) for step in range(start, start + length)]
-            for key in (("agent", place[1] or DEFAULT_AGENT_ID), ("module", module_id)):
+            for key in (("agent", _named(place[1])), ("module", module_id)):
                 self._steps[key[0]][key[1]] += length
                 self._spans[key[0]][key[1]] += length * n_step
                 self._unique[key].update(steps)
@@ -65,3 +65,8 @@ class SampleMetrics:
             f"{kind}_to_sampled_n_step": {key: spans[key] / steps[key] for key in steps},
             f"{kind}_to_num_resamples": {key: self._resamples[kind][key] for key in steps},
         }
+
+
+def _named(agent_id: AgentID | None) -> AgentID:
+    """Returns the key of RLlib's metrics. An agent's own id may be 0."""
+    return DEFAULT_AGENT_ID if agent_id is None else agent_id

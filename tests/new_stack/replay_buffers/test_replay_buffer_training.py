@@ -90,7 +90,6 @@ def test_learner_connectors_see_histories(tmp_path, config_class, buffer, n_step
     assert {0, HISTORY_LEN} <= {length for lengths in batches for length in lengths}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "buffer",
     [
