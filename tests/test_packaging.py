@@ -27,7 +27,8 @@ def run(*command: str, cwd: Path, **env: str) -> str:
 
 def sources() -> set[str]:
     package = ROOT / "rllib_attention"
-    paths = [*package.rglob("*.py"), package / "py.typed"]
+    assets = package / "inspection" / "assets"
+    paths = [*package.rglob("*.py"), package / "py.typed", *assets.iterdir()]
     return {str(path.relative_to(ROOT)) for path in paths}
 
 
