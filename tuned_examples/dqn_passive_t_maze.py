@@ -16,7 +16,12 @@ How to run this script
 
 Results to expect
 -----------------
-Standing still returns -1, walking on without memory 0.5, and the best is 1.
+Standing still returns -1, walking on without memory 0.5, and the best is 1. It depends on luck:
+few explored steps fall on the one choice at the junction. With a corridor of 100 and these options,
+but shorter iterations, seed 0 had a return of 1.0 without exploration after 363,600 env steps (121
+CPU seconds), with gamma 0.97 after 799,920; with these iterations it stood at -0.63 after 567,000,
+and seed 1 was at 0.25 after 684,000. A corridor of 250 was walked to its end after 690,000 steps
+with rewards times 25, and the cue was not used within 1,900,000.
 """
 
 import argparse
