@@ -90,6 +90,7 @@ def test_a_ledger_has_each_run_once_and_the_newest_outcome(tmp_path: Path) -> No
     assert math.isnan(first["outcome"]["last"])
     assert math.isinf(second["outcome"]["steps"])
     assert second["outcome"]["last"] == 0.1235
+    assert second["outcome"]["marks"] == [0.1235] * 4
     assert [name_of(found) for found in (first, second)] == [
         "t_maze_10-lstm-0-30",
         "t_maze_10-lstm-1-30",
