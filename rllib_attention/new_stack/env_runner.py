@@ -70,8 +70,8 @@ class AttentionEnvRunnerMixin(_Base):
             **kwargs: As for RLlib.
 
         Raises:
-            ValueError: If the config has got several agents, or one, since `use_attention`, or
-                asks several agents to be recorded.
+            ValueError: If the config has got several agents since `use_attention`, or asks several
+                agents to be recorded.
         """
         _check_kind(type(self), config)
         super().__init__(config=config, **kwargs)
@@ -130,12 +130,9 @@ def attention_env_runner(config: AlgorithmConfig) -> type[EnvRunner]:
 
 
 def _check_kind(runner: type[EnvRunner], config: AlgorithmConfig) -> None:
-    expected = _rllibs(config)
-    kinds = {RecordingEnvRunner, MultiAgentEnvRunner}
-    if not issubclass(runner, expected) and kinds.intersection(runner.__mro__):
-        found = "several agents" if expected is RecordingEnvRunner else "one agent"
+    if config.is_multi_agent and issubclass(runner, RecordingEnvRunner):
         raise ValueError(
-            f"The config's env runners are for {found}, but got a config for another number: "
+            "The config's env runners are for one agent, but got a config for several: "
             "`config.multi_agent(policies=...)` was set after `use_attention`. Call "
             "`use_attention(config)` last, or set `config.env_runners(env_runner_cls=...)`."
         )

