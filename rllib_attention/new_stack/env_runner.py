@@ -20,7 +20,7 @@ from ray.rllib.offline.offline_env_runner import OfflineSingleAgentEnvRunner
 _Base: Any = object
 
 
-class RecordingEnvRunner(OfflineSingleAgentEnvRunner):
+class SingleAgentRunner(OfflineSingleAgentEnvRunner):
     """RLlib's runner of one agent, which records where `config.offline_data(output=...)` says so.
 
     RLlib has a class for each, and takes it when the algorithm is built. Ours is set before that,
@@ -130,7 +130,7 @@ def attention_env_runner(config: AlgorithmConfig) -> type[EnvRunner]:
 
 
 def _check_kind(runner: type[EnvRunner], config: AlgorithmConfig) -> None:
-    if config.is_multi_agent and issubclass(runner, RecordingEnvRunner):
+    if config.is_multi_agent and issubclass(runner, SingleAgentRunner):
         raise ValueError(
             "The config's env runners are for one agent, but got a config for several: "
             "`config.multi_agent(policies=...)` was set after `use_attention`. Call "
@@ -145,4 +145,4 @@ def _check_kind(runner: type[EnvRunner], config: AlgorithmConfig) -> None:
 
 def _rllibs(config: AlgorithmConfig) -> type[EnvRunner]:
     """Returns the class that does what RLlib's does where none is set."""
-    return MultiAgentEnvRunner if config.is_multi_agent else RecordingEnvRunner
+    return MultiAgentEnvRunner if config.is_multi_agent else SingleAgentRunner

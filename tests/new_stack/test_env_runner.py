@@ -17,7 +17,7 @@ from ray.rllib.env.single_agent_env_runner import SingleAgentEnvRunner
 from rllib_attention import use_attention
 from rllib_attention.new_stack.env_runner import (
     AttentionEnvRunnerMixin,
-    RecordingEnvRunner,
+    SingleAgentRunner,
     attention_env_runner,
 )
 from tests.harness import RandomEnv, build, sample
@@ -61,8 +61,8 @@ def multi_agent(config):
 @pytest.mark.parametrize(
     ("config", "expected"),
     [
-        (PPOConfig(), RecordingEnvRunner),
-        (BCConfig(), RecordingEnvRunner),
+        (PPOConfig(), SingleAgentRunner),
+        (BCConfig(), SingleAgentRunner),
         (multi_agent(PPOConfig()), MultiAgentEnvRunner),
         (PPOConfig().env_runners(env_runner_cls=MyRunner), MyRunner),
     ],
