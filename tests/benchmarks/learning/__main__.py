@@ -26,7 +26,13 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tests.benchmarks.learning.ledger import name_of, read_folder, read_ledger, write_ledger
+from tests.benchmarks.learning.ledger import (
+    Entry,
+    is_known,
+    read_folder,
+    read_ledger,
+    write_ledger,
+)
 from tests.benchmarks.learning.one_run import run_one
 from tests.benchmarks.learning.report import by_task, render
 from tests.benchmarks.learning.run import Run
@@ -82,19 +88,19 @@ def runs_of(args: argparse.Namespace) -> list[dict]:
     return runs
 
 
-def run_missing(args: argparse.Namespace, known: set[str]) -> list[bool]:
+def run_missing(args: argparse.Namespace, entries: list[Entry]) -> list[bool]:
     """Runs what is asked for and not known, each run in a process of its own.
 
     Args:
         args: The parsed command line.
-        known: Names of runs that are not run again.
+        entries: Of runs that are not run again.
 
     Returns:
         Whether each run ended well.
     """
     os.environ["OMP_NUM_THREADS"] = "1"  # read when a new process imports torch
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    jobs = [(fields, args.out) for fields in runs_of(args) if Run(**fields).name not in known]
+    jobs = [(fields, args.out) for fields in runs_of(args) if not is_known(Run(**fields), entries)]
     context = multiprocessing.get_context("spawn")
     with context.Pool(args.processes, maxtasksperchild=1) as pool:
         done = pool.starmap(run_one, jobs, chunksize=1)
@@ -108,8 +114,7 @@ def main() -> None:
     args = parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     entries = read_ledger(args.ledger)
-    known = {name_of(entry) for entry in entries}
-    done = [] if args.report_only else run_missing(args, known)
+    done = [] if args.report_only else run_missing(args, entries)
     entries += read_folder(args.out)
     if args.ledger:
         write_ledger(args.ledger, entries)

@@ -35,6 +35,28 @@ def name_of(entry: Entry) -> str:
     return Run(**entry["run"]).name
 
 
+def is_known(run: Run, entries: Iterable[Entry]) -> bool:
+    """Says whether a run is in a ledger.
+
+    Args:
+        run: The run.
+        entries: The ledger's.
+
+    Raises:
+        ValueError: If a run of that name, but of other options, is.
+    """
+    for entry in entries:
+        if name_of(entry) == run.name:
+            known = Run(**entry["run"])
+            if (known.fields, known.training) != (run.fields, run.training):
+                raise ValueError(
+                    f"The ledger has {run.name} with {known.fields} and {known.training}, but got "
+                    f"{run.fields} and {run.training}. Give other options a `--label` of their own."
+                )
+            return True
+    return False
+
+
 def read_folder(folder: Path) -> list[Entry]:
     """Reads the runs that have files of their own.
 

@@ -67,15 +67,17 @@ def _lasts(runs: dict[int, dict[str, Any]]) -> str:
 
 
 def _behind(runs: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
-    """Returns the labels below RLlib's LSTM by more than the larger deviation over seeds."""
+    """Returns the labels below RLlib's LSTM by more than the larger deviation over seeds.
+
+    A single seed has no deviation, and says nothing.
+    """
     lasts = {label: [run["last"] for run in found.values()] for label, found in runs.items()}
     rival = lasts.pop("lstm", [])
-    if not rival:
-        return []
     return [
         label
         for label, values in lasts.items()
         if label not in ("mlp", "gtrxl")
+        and min(len(rival), len(values)) > 1
         and np.mean(rival) - np.mean(values) > max(np.std(rival), np.std(values))
     ]
 

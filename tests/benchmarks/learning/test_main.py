@@ -12,14 +12,18 @@ def test_the_command_runs_and_reports(tmp_path: Path) -> None:
     command += ["--tasks", "t_maze_10", "--models", "mlp", "--seeds", "0", "--budget=512"]
     root = Path(__file__).parents[3]
     command += [f"--training={training}", f"--ledger={tmp_path / 'ledger.jsonl'}"]
-    for _ in range(2):
+
+    def run() -> str:
         done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=180)
         assert done.returncode == 0, done.stderr
         assert "t_maze_10" in (tmp_path / "report.md").read_text()
-        [file] = tmp_path.glob("*.json")
-        assert [row["steps"] for row in json.loads(file.read_text())["curve"]] == [512]
+        return done.stdout
+
+    assert "t_maze_10-mlp-0-512:" in run()
+    [file] = tmp_path.glob("*.json")
+    assert [row["steps"] for row in json.loads(file.read_text())["curve"]] == [512]
     # The ledger alone is enough: nothing is run again.
     file.unlink()
-    again = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=180)
-    assert "t_maze_10-mlp-0-512:" not in again.stdout
-    assert "| mlp | 1 |" in again.stdout
+    again = run()
+    assert "t_maze_10-mlp-0-512:" not in again
+    assert "| mlp | 1 |" in again

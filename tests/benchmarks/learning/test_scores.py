@@ -10,11 +10,13 @@ from scipy.stats import trim_mean
 from tests.benchmarks.learning.ledger import (
     Entry,
     entry_of,
+    is_known,
     name_of,
     read_ledger,
     write_ledger,
 )
 from tests.benchmarks.learning.report import by_task, render
+from tests.benchmarks.learning.run import Run
 from tests.benchmarks.learning.scores import bootstrap, interquartile_mean, outcome
 
 
@@ -72,7 +74,9 @@ def test_the_report_names_every_run() -> None:
     assert "| lstm | 1 | 0.13 (0.13 to 0.13) |" in report
 
 
-@pytest.mark.parametrize(("values", "behind"), [([0.3, 0.5], "attention"), ([0.3, 0.9], "")])
+@pytest.mark.parametrize(
+    ("values", "behind"), [([0.3, 0.5], "attention"), ([0.3, 0.9], ""), ([0.3], "")]
+)
 def test_the_report_says_where_attention_loses(values: list[float], behind: str) -> None:
     entries = [entry("attention", seed, [value]) for seed, value in enumerate(values)]
     entries += [entry("lstm", seed, [value]) for seed, value in enumerate([0.6, 0.7])]
@@ -95,3 +99,12 @@ def test_a_ledger_has_each_run_once_and_the_newest_outcome(tmp_path: Path) -> No
         "t_maze_10-lstm-0-30",
         "t_maze_10-lstm-1-30",
     ]
+
+
+def test_a_run_of_other_options_needs_a_label() -> None:
+    entries = [entry("lstm", 0, [0.1])]
+    known = {"task": "t_maze_10", "model": "lstm", "label": "lstm", "budget": 30}
+    assert is_known(Run(**known), entries)
+    assert not is_known(Run(**known, seed=1), entries)
+    with pytest.raises(ValueError, match=r"Give other options a `--label`"):
+        is_known(Run(**known, training={"lr": 1e-3}), entries)
