@@ -67,9 +67,9 @@ def update_growth(options: Options) -> dict[str, dict[str, list[float]]]:
     wide = Size(size.dim, 2 * size.window)
     return _measure(
         {
-            BASE: _one_chunk_each(size, chunk, options),
-            CHUNK: _one_chunk_each(size, 2 * chunk, options),
-            WINDOW: _one_chunk_each(wide, chunk, options),
+            BASE: one_chunk_each(size, chunk, options),
+            CHUNK: one_chunk_each(size, 2 * chunk, options),
+            WINDOW: one_chunk_each(wide, chunk, options),
         },
         options,
     )
@@ -96,12 +96,19 @@ def short_episodes(options: Options) -> dict[str, dict[str, list[float]]]:
     return _measure({str(chunk): config(chunk) for chunk in chunks}, options)
 
 
-def _one_chunk_each(size: Size, chunk: int, options: Options) -> AlgorithmConfig:
-    """Each sub-environment's fragment is one chunk with a full context."""
+def one_chunk_each(size: Size, chunk: int, options: Options, **overrides: int) -> AlgorithmConfig:
+    """Returns a config in which each sub-environment's fragment is one chunk with a full context.
+
+    Args:
+        size: Width and window.
+        chunk: Steps of a chunk.
+        options: The command line.
+        **overrides: Fields of `AttentionConfig` to change.
+    """
     steps = options.num_envs * chunk
     options = dataclasses.replace(options, batch=steps, minibatch=steps)
     # RLlib's artificial step at the end of a fragment must not open a row of its own.
-    config = ppo_config(ATTENTION, size, options, max_seq_len=chunk + 1)
+    config = ppo_config(ATTENTION, size, options, max_seq_len=chunk + 1, **overrides)
     return config.environment(env_config={"length": FOREVER})
 
 

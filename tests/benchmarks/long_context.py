@@ -17,22 +17,18 @@ sub-environment's fragment is one chunk: twice the context, which is the package
 import argparse
 import copy
 import cProfile
-import dataclasses
 import io
 import pstats
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import ray
 from ray.rllib.algorithms.algorithm import Algorithm
 
 from tests.benchmarks import phases
-from tests.benchmarks.labels import ATTENTION
-from tests.benchmarks.models import ppo_config
+from tests.benchmarks.learner_growth import one_chunk_each
 from tests.benchmarks.options import Options, Size
-from tests.benchmarks.rollout_growth import FOREVER
 from tests.benchmarks.timing import interleave, ratio, seconds, spread
 
 # Fields of `AttentionConfig`, by the context that they reach.
@@ -44,25 +40,7 @@ STACKS: dict[int, dict[str, int]] = {
 PLAIN = min(STACKS)
 
 
-@dataclasses.dataclass(frozen=True)
-class Case:
-    """One stack, with an algorithm around it.
-
-    Attributes:
-        algo: Trains on one fragment of `chunk` steps from each sub-environment.
-        chunk: Steps of a training chunk.
-    """
-
-    algo: Algorithm
-    chunk: int
-
-    @property
-    def steps(self) -> int:
-        """Env steps of an iteration."""
-        return int(self.algo.config.train_batch_size_per_learner)
-
-
-def make_case(context: int, num_envs: int, factor: float) -> Case:
+def make_algo(context: int, num_envs: int, factor: float) -> Algorithm:
     """Builds an algorithm whose contexts are full.
 
     Args:
@@ -71,26 +49,22 @@ def make_case(context: int, num_envs: int, factor: float) -> Case:
         factor: Length of a chunk, in contexts.
     """
     chunk = max(int(factor * context), 1_000)
-    steps = num_envs * chunk
-    options = Options(num_envs=num_envs, batch=steps, minibatch=steps, num_epochs=1)
-    size = Size(dim=64, window=STACKS[context]["window"])
-    # RLlib's artificial step at the end of a fragment must not open a row of its own.
-    config = ppo_config(ATTENTION, size, options, max_seq_len=chunk + 1, **STACKS[context])
-    algo = config.environment(env_config={"length": FOREVER}).build_algo()
-    phases.rollout(algo, steps)  # from here on there is a past
-    return Case(algo, chunk)
+    options, size = Options(num_envs=num_envs, num_epochs=1), Size(64, STACKS[context]["window"])
+    algo = one_chunk_each(size, chunk, options, **STACKS[context]).build_algo()
+    phases.rollout(algo, num_envs * chunk)  # from here on there is a past
+    return algo
 
 
-def rollout(case: Case, steps: int) -> float:
+def rollout(algo: Algorithm, steps: int) -> float:
     """Returns the seconds of an env step in a rollout, after a warm-up that rebuilds the cache."""
-    phases.rollout(case.algo, 2 * int(case.algo.config.num_envs_per_env_runner))
-    return seconds(lambda: phases.rollout(case.algo, steps)) / steps
+    phases.rollout(algo, 2 * int(algo.config.num_envs_per_env_runner))
+    return seconds(lambda: phases.rollout(algo, steps)) / steps
 
 
-def update(case: Case, episodes: Any) -> float:
+def update(algo: Algorithm, episodes: Any) -> float:
     """Returns the seconds of an env step in a learner's update."""
-    episodes = copy.deepcopy(episodes)
-    return seconds(lambda: phases.update(case.algo, episodes)) / case.steps
+    steps, episodes = phases.count_steps(episodes), copy.deepcopy(episodes)
+    return seconds(lambda: phases.update(algo, episodes)) / steps
 
 
 def table(figures: dict[int, dict[str, list[float]]]) -> str:
@@ -124,15 +98,9 @@ def profile(action: Callable[[], object], rows: int = 25) -> str:
     profiler = cProfile.Profile()
     profiler.runcall(action)
     text = io.StringIO()
-    pstats.Stats(profiler, stream=text).sort_stats("tottime").print_stats(rows)
-    lines = [line for line in text.getvalue().splitlines() if line.strip()]
-    # A function's file, without the folders that only this machine has.
-    return "\n".join(_shortened(line) for line in lines)
-
-
-def _shortened(line: str) -> str:
-    head, _, place = line.rpartition(" ")
-    return f"{head} {'/'.join(Path(place).parts[-3:])}" if "/" in place else line
+    stats = pstats.Stats(profiler, stream=text).strip_dirs().sort_stats("tottime")
+    stats.print_stats(rows)
+    return text.getvalue()
 
 
 def main() -> None:
@@ -146,22 +114,25 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     args = parser.parse_args()
     ray.init(include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    cases = {n: make_case(n, args.num_envs, args.factor) for n in sorted({PLAIN, *args.contexts})}
-    data = {n: phases.rollout(case.algo, case.steps) for n, case in cases.items()}
+    algos = {n: make_algo(n, args.num_envs, args.factor) for n in sorted({PLAIN, *args.contexts})}
+    data = {
+        n: phases.rollout(algo, int(algo.config.train_batch_size_per_learner))
+        for n, algo in algos.items()
+    }
 
     def turn(context: int) -> dict[str, float]:
-        case = cases[context]
+        algo = algos[context]
         return {
-            "rollout": rollout(case, args.rollout_steps),
-            "update": update(case, data[context]),
+            "rollout": rollout(algo, args.rollout_steps),
+            "update": update(algo, data[context]),
         }
 
-    figures = interleave({n: partial(turn, n) for n in cases}, args.rounds)
+    figures = interleave({n: partial(turn, n) for n in algos}, args.rounds)
     print(table(figures))
-    for context, case in cases.items() if args.profile else ():
+    for context, algo in algos.items() if args.profile else ():
         for action in (
-            partial(phases.rollout, case.algo, args.rollout_steps),
-            partial(phases.update, case.algo, copy.deepcopy(data[context])),
+            partial(phases.rollout, algo, args.rollout_steps),
+            partial(phases.update, algo, copy.deepcopy(data[context])),
         ):
             print(f"\n## {action.func.__name__}, context {context:,}\n\n{profile(action)}")
 

@@ -2,20 +2,19 @@
 
 import pytest
 
-from tests.benchmarks import long_context
-from tests.benchmarks.long_context import make_case, profile, rollout, table, update
+from tests.benchmarks import long_context, phases
+from tests.benchmarks.long_context import make_algo, profile, rollout, table, update
 
 
-def test_a_case_plays_and_trains_on_full_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_algorithm_plays_and_trains_on_full_contexts(monkeypatch: pytest.MonkeyPatch) -> None:
     small = {"num_layers": 2, "window": 3, "dilation": 3}
     monkeypatch.setitem(long_context.STACKS, 8, small)
-    case = make_case(8, num_envs=2, factor=2.0)
-    assert case.steps == 2 * 1_000
-    attention = case.algo.config.model_config["attention"]
+    algo = make_algo(8, num_envs=2, factor=2.0)
+    attention = algo.config.model_config["attention"]
     assert (attention["window"], attention["dilation"]) == (3, 3)
-    assert rollout(case, 20) > 0
-    assert update(case, long_context.phases.rollout(case.algo, case.steps)) > 0
-    case.algo.stop()
+    assert rollout(algo, 20) > 0
+    assert update(algo, phases.rollout(algo, 2 * 1_000)) > 0
+    algo.stop()
 
 
 def test_the_table_compares_rounds_with_the_plain_stack() -> None:
@@ -29,5 +28,5 @@ def test_the_table_compares_rounds_with_the_plain_stack() -> None:
 def test_a_profile_names_functions_without_the_machines_folders() -> None:
     text = profile(lambda: sorted(range(1_000), key=lambda x: -x))
     assert "sorted" in text
-    assert "benchmarks/test_long_context.py" in text
+    assert "test_long_context.py" in text
     assert __file__ not in text
