@@ -85,6 +85,12 @@ class AttentionConfig:
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
+        token_norm: Whether a step's vector is normed before the first block, at several times the
+            size of what a fresh block adds to it. So the present observation counts most at first,
+            whatever its scale, and the past must prove its worth.
+        start_embedding: Whether each layer adds a learned vector, times the share of its window
+            that lies before the episode. What attention reads is a mean, the same for 3 steps as
+            for 30 of the same kind; with this an agent can tell them apart, and count.
         dropout: Probability with which, in training, a number is dropped that attention or
             feed-forward add to a step. None means 0.05 where policies train on chunks (PPO, APPO,
             IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
@@ -132,6 +138,8 @@ class AttentionConfig:
     position: Position = "recency"
     gate: Gate = "residual"
     gate_bias: float = DEFAULT_GATE_BIAS
+    token_norm: bool = True
+    start_embedding: bool = True
     dropout: float | None = None
     lr_factor: float | None = None
     prev_actions: int = 0
@@ -283,6 +291,7 @@ class AttentionConfig:
             name: model_dict.get(key, default) for key, (name, default) in rllib_keys.FIELDS.items()
         }
         fields |= {"window": _rllib_window(model_dict), "gate": "gru", "position": "relative"}
+        fields |= {"token_norm": False, "start_embedding": False}
         fields |= {"dropout": 0.0, "lr_factor": 1.0}
         return cls.from_dict(fields | overrides)
 

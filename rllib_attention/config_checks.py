@@ -36,7 +36,7 @@ _ROTARY = ("recency", "rotary")
 DEFAULT_GATE_BIAS = 2.0
 
 _FLOATS = ("gate_bias", "dropout", "lr_factor")
-_BOOLS = ("check_finite",)
+_BOOLS = ("token_norm", "start_embedding", "check_finite")
 # What an error proposes for fields whose default is None.
 _EXAMPLES = {"dropout": 0.1, "lr_factor": 0.3}
 _EXAMPLE = 16

@@ -22,6 +22,8 @@ def test_gtrxl():
         position="relative",
         gate="gru",
         gate_bias=2.0,
+        token_norm=False,
+        start_embedding=False,
         dropout=0.0,
         lr_factor=1.0,
         max_seq_len=20,

@@ -117,7 +117,11 @@ class AttentionEncoder(TorchModel, Encoder):
             config.action_space, attention.prev_actions, attention.prev_rewards
         )
         self.embedding = Embedding(
-            config.tokenizer_config, prev_inputs, attention.dim, attention.check_finite
+            config.tokenizer_config,
+            prev_inputs,
+            attention.dim,
+            token_norm=attention.token_norm,
+            check_finite=attention.check_finite,
         )
         self.transformer = Transformer(
             dim=attention.dim,
@@ -131,6 +135,7 @@ class AttentionEncoder(TorchModel, Encoder):
             gate=attention.gate,
             gate_bias=attention.gate_bias,
             dropout=attention.dropout_rate(windowed=config.windowed),
+            start_embedding=attention.start_embedding,
         )
         self._obs_shape = tuple(config.observation_space.shape or ())
         self._cache: StepCache | None = None

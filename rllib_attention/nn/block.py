@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -26,6 +27,9 @@ class Block(nn.Module):
         feed_forward: The feed-forward sub-layer, or None.
         feed_forward_gate: Joins its output; None without one.
         dim: Embed dim D.
+        start_embedding: Whether attention's output holds, besides C, a learned vector times the
+            share of the window that lies before the episode. C is a mean over the steps that there
+            are, and does not tell how many.
 
     Raises:
         ValueError: If `dim` is no positive integer, or there is a feed-forward without a gate or
@@ -39,6 +43,8 @@ class Block(nn.Module):
         feed_forward: FeedForward | None,
         feed_forward_gate: Gate | None,
         dim: int,
+        *,
+        start_embedding: bool = False,
     ):
         super().__init__()
         check_int("dim", dim, 1)
@@ -50,6 +56,8 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = attention
         self.attention_gate = attention_gate
+        # At first as large as what attention adds.
+        self.start = nn.Parameter(0.5 * torch.randn(dim)) if start_embedding else None
         self.feed_forward_norm = nn.LayerNorm(dim) if feed_forward is not None else None
         self.feed_forward = feed_forward
         self.feed_forward_gate = feed_forward_gate
@@ -76,6 +84,8 @@ class Block(nn.Module):
             The kept tokens, (..., D).
         """
         update = view.attend(self.attention, self.attention_norm(x))
+        if self.start is not None:
+            update = update + view.missing * self.start
         x = self.attention_gate(view.keep(x), _drop(update, dropout))
         norm, feed_forward = self.feed_forward_norm, self.feed_forward
         gate = self.feed_forward_gate

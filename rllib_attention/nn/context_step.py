@@ -77,6 +77,7 @@ class _PastView:
         self._distance = np.arange(window)[::-1].copy()  # in strides, of each key to the query
         distance = torch.from_numpy(self._distance).to(past.device)
         is_before = distance * stride > length[:, None, None, None]
+        self.missing = is_before.to(past.dtype).mean(-1).flatten(1)  # (B, 1)
         zeros = torch.zeros_like(is_before, dtype=past.dtype)
         self._mask = AttentionMask(zeros.masked_fill(is_before, -torch.inf), distance[None])
 

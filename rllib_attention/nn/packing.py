@@ -126,16 +126,26 @@ class PackedLayout:
             place = sorted_place[place]
         return kept, place
 
-    def blocked(self, window: int, query: np.ndarray, *, uniform: bool = False) -> BlockedMask:
-        """Returns the mask for attention within each row, at this layout's stride.
+    def before(self, window: int, query: np.ndarray) -> np.ndarray:
+        """Returns how many tokens before its own each query attends to, (Q,).
 
         Args:
-            window: Time steps W that a query attends to.
+            window: Time steps W that a query attends to, at this layout's stride.
             query: Which tokens are queries, (Q,).
-            uniform: As for `BlockedMask`.
         """
         earlier = (self.position[query] - self.first[self.row[query]]) // self.stride
-        before = np.minimum(earlier, window - 1)
+        return np.minimum(earlier, window - 1)
+
+    def blocked(
+        self, query: np.ndarray, before: np.ndarray, *, uniform: bool = False
+    ) -> BlockedMask:
+        """Returns the mask for attention within each row.
+
+        Args:
+            query: Which tokens are queries, (Q,).
+            before: From `before`.
+            uniform: As for `BlockedMask`.
+        """
         # Short blocks attend to little beyond the window, but each one costs a fixed time: a
         # quarter of a long window was fastest, 32 queries of a middling one. No query sees
         # further back than the longest row at hand.

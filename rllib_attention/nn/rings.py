@@ -23,12 +23,15 @@ class StepIndex:
         rings: Rings to read, (B,), or a slice of B where they lie in order.
         bias: What to add to scores: -inf for entries that are not of the episode, for others what
             the distance adds, (B*H, 1, W) or, if it is 0 everywhere, (B*H, 1, 1).
+        missing: Which share of its W steps lies before the episode, for each row, (B, 1); None if
+            nothing does.
         distance: Returns the strides from each entry to the current step, (B, 1, 1, W).
     """
 
     write: Tensor
     rings: Tensor | slice
     bias: Tensor
+    missing: Tensor | None
     distance: Callable[[], Tensor]
 
 
@@ -104,7 +107,10 @@ class Rings:
             turns = self._turns.index_select(0, self._send(self.window - entry))
             bias = turns.view(-1, 1, self.window)
         # Mostly every window is full: then nothing is hidden.
+        missing = None
         if seen.min() < self.window - 1:
+            share = np.maximum(self.window - 1 - seen, 0)[:, None] / self.window
+            missing = self._send(share).to(self.dtype)
             hidden = self._distance(entry) > seen[:, None]
             scores = np.where(hidden, -np.inf, 0.0).repeat(self.num_heads, axis=0)[:, None]
             bias = bias + self._send(scores).to(self.dtype)
@@ -112,6 +118,7 @@ class Rings:
             write=self._send(write.ravel()),
             rings=rings,
             bias=bias,
+            missing=missing,
             distance=lambda: self._send(self._distance(entry)[:, None, None]),
         )
 

@@ -64,7 +64,7 @@ class Stepper:
             key, value = cache.read(number, index)
             weights = layer.scores(heads[:, : layer.num_heads], key, index).softmax(dim=-1)
             context = torch.bmm(weights, value).view(len(tokens), -1)
-            tokens = layer.finish(tokens, context)
+            tokens = layer.finish(tokens, context, index.missing)
         return torch.layer_norm(tokens, *self._norm)
 
 
@@ -91,6 +91,10 @@ class _Layer:
         self.inward = torch.cat((attention.look.weight, attention.value.weight)).detach().t()
         self.rows = self.position.rows()
         self.outward = attention.out.weight.detach().t()
+        # The start's embedding is one more row of the output map.
+        self.outward_at_start: Tensor | None = None
+        if block.start is not None:
+            self.outward_at_start = torch.cat((self.outward, block.start.detach()[None]))
         self.gate = block.attention_gate
         self.feed_forward: _FeedForward | None = None
         if block.feed_forward is not None:
@@ -120,9 +124,13 @@ class _Layer:
             bias = torch.add(bias, where.flatten(0, 1), alpha=scale)
         return torch.baddbmm(bias, query.flatten(0, 1), key, alpha=scale)
 
-    def finish(self, x: Tensor, context: Tensor) -> Tensor:
+    def finish(self, x: Tensor, context: Tensor, missing: Tensor | None) -> Tensor:
         """Joins C, (B, H*E), and the feed-forward to the block's input, (B, D)."""
-        x = self.gate.project(x, context, self.outward)
+        if missing is None or self.outward_at_start is None:
+            x = self.gate.project(x, context, self.outward)
+        else:
+            context = torch.cat((context, missing), dim=-1)
+            x = self.gate.project(x, context, self.outward_at_start)
         if self.feed_forward is None:
             return x
         norm, expand, contract, gate = self.feed_forward

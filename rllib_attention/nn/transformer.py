@@ -41,6 +41,8 @@ class Transformer(nn.Module):
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
         dropout: Probability of dropping a number that a sub-layer adds, in training passes.
+        start_embedding: Whether each layer is told, by a learned vector, which share of its window
+            lies before the episode.
 
     Raises:
         ValueError: If a size is no integer or too small, `position` or `gate` is unknown, `dropout`
@@ -61,6 +63,7 @@ class Transformer(nn.Module):
         gate: str = "residual",
         gate_bias: float = 2.0,
         dropout: float = 0.0,
+        start_embedding: bool = False,
     ):
         super().__init__()
         for name, value, minimum in (
@@ -84,6 +87,7 @@ class Transformer(nn.Module):
                 FeedForward(dim, ffn_dim) if ffn_dim else None,
                 make_gate(gate, dim=dim, bias=gate_bias) if ffn_dim else None,
                 dim,
+                start_embedding=start_embedding,
             )
 
         blocks = nn.ModuleList(build_block() for _ in range(num_layers))

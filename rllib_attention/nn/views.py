@@ -28,7 +28,12 @@ class View(Protocol):
 
     What is worked out with NumPy is done when a view is made, and `prepare` does what needs the
     layer's options: `attend` and `keep` then work with nothing but tensors, and can be compiled.
+
+    Attributes:
+        missing: Which share of its W steps lies before the episode, for each kept token, (..., 1).
     """
+
+    missing: Tensor
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps normed tokens, (..., D), to C of the kept ones, (..., D)."""
@@ -62,7 +67,10 @@ class PackedView:
         self.kept, query = layout.trimmed(context, next_stride)
         # Distances count in strides, hence positions too.
         self.steps = layout.position // layout.stride
-        self._blocked = layout.blocked(window, query, uniform=uniform)
+        before = layout.before(window, query)
+        self._blocked = layout.blocked(query, before, uniform=uniform)
+        share = (window - 1 - before[:, None]) / window
+        self.missing = layout.send(share.astype(np.float32))
         is_same = len(query) == len(layout) and layout.stride == next_stride
         self._keep = None if is_same and not uniform else layout.send(query)
         self._is_empty, self._uniform = not len(query), uniform
@@ -88,6 +96,7 @@ class PackedView:
         if self._uniform:
             self._blocked.may_vary(position)
             may_vary(self._keep, 0)
+            may_vary(self.missing, 0)
             may_vary(angles[0], 0)
             may_vary(angles[1], 0, 1)
 
@@ -237,6 +246,8 @@ class RowsView:
         first = len(steps) - len(kept)
         self._first = first if not len(place) or place[0] == first else None
         self._mask = row_mask(valid, key.index_select(0, self._keep), key, window, stride)
+        seen = (self._mask.bias == 0).sum(-1).squeeze(1)  # (B, Q)
+        self.missing = (1.0 - seen / window).unsqueeze(-1)
         self._uniform = uniform
         self._angles: dict[Hashable, tuple[Tensor | None, Tensor | None]] = {}
 

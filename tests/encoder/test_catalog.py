@@ -12,6 +12,7 @@ from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from rllib_attention import AttentionConfig, attention_catalog
+from rllib_attention.encoder.catalog import attention_config
 from rllib_attention.encoder.encoder import AttentionEncoderConfig
 from tests.harness import IMAGE, VECTOR, build, prepare
 
@@ -41,6 +42,15 @@ def test_vectors_and_images_get_an_encoder(space):
     config = encoder_config(space)
     assert isinstance(config, AttentionEncoderConfig)
     assert config.attention == AttentionConfig(max_seq_len=8)
+
+
+@pytest.mark.parametrize(("written", "has_start"), [({}, True), ({"windowed": False}, False)])
+def test_options_that_an_older_version_wrote_compute_what_they_did(written, has_start):
+    """`use_attention` writes all options; its first version knew of no start embedding."""
+    model_config = {"attention": {"dim": 8} | written, "max_seq_len": 8}
+    assert attention_config(model_config).start_embedding is has_start
+    model_config["attention"]["start_embedding"] = True
+    assert attention_config(model_config).start_embedding
 
 
 def refuses(space: gym.Space, fix: str):

@@ -68,6 +68,8 @@ class DenseView:
     """A mask built entry by entry from the definition, and scores with positions from formulas."""
 
     def __init__(self, size, window, stride):
+        steps = [[t - k * stride for k in range(window)] for t in range(size)]
+        self.missing = (torch.tensor(steps) < 0).float().mean(1, keepdim=True)
         self.allowed = torch.zeros(size, size, dtype=torch.bool)
         self.distance = torch.zeros(size, size, dtype=torch.int64)
         for t in range(size):

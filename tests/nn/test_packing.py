@@ -67,7 +67,7 @@ def test_unpack_puts_outputs_back():
 def test_blocked_shows_each_query_its_own_row(window, stride):
     tokens = layout(stride)
     _, query = tokens.trimmed(1)
-    blocked = tokens.blocked(window, query)
+    blocked = tokens.blocked(query, tokens.before(window, query))
     packed = tokens_of(FIRST, STOP, stride)
     allowed = [
         min(window, (packed[i][1] - FIRST[packed[i][0]]) // stride + 1) for i in query.tolist()

@@ -23,6 +23,7 @@ OPTIONS += [
     for options in OPTIONS[1::10]
     for num_layers, window, dilation in [(2, 4, 2), (2, 3, 5), (3, 3, 3), (2, 9, 5)]
 ]
+OPTIONS += [options | {"start_embedding": True} for options in OPTIONS]
 # Slots in another order than the rows, and some that are never used.
 SLOTS = np.array([5, 0, 3])
 NUM_SLOTS = 6

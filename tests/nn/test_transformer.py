@@ -58,10 +58,13 @@ DILATED = [
     for dilation in (1, 2, 3, 5)
     for num_layers, window in [(2, 4), (2, 9), (3, 3), (3, 2)]
 ]
+STARTED = [options | {"start_embedding": True} for options in OPTIONS + DILATED]
 POSITIONS = ["recency", "rotary", "relative", "none"]
 
 
-@pytest.mark.parametrize("options", OPTIONS + DILATED, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize(
+    "options", OPTIONS + DILATED + STARTED, ids=lambda o: "-".join(map(str, o.values()))
+)
 def test_rows_and_packed_tokens_equal_whole_episodes(options):
     model = build(**options)
     x, valid = ragged_rows(model)
@@ -75,7 +78,9 @@ def test_rows_and_packed_tokens_equal_whole_episodes(options):
 
 
 @pytest.mark.parametrize("lengths", [[(0, 12), (5, 9), (0, 7)], [(0, 3)], [(0, 12)] * 3])
-@pytest.mark.parametrize("options", [OPTIONS[14], OPTIONS[24], DILATED[4], DILATED[30]])
+@pytest.mark.parametrize(
+    "options", [OPTIONS[14], OPTIONS[24], DILATED[4], DILATED[30], STARTED[14], STARTED[70]]
+)
 def test_views_for_compilers_change_nothing(options, lengths):
     """All index tensors are there, also where tokens could be taken as they are."""
     model, (first, stop) = build(**options), np.array(lengths).T
@@ -89,6 +94,17 @@ def test_views_for_compilers_change_nothing(options, lengths):
     rows_read = rows if read is None else rows.index_select(1, read)
     out = model.run(rows_read, views)
     torch.testing.assert_close(out, model.forward_rows(rows, valid, 5), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_start_embedding_lets_alike_steps_be_counted(position):
+    """Without it the mean of 3 alike steps is that of 4, whatever their scores."""
+    rows = torch.randn(1, 1, DIM).expand(1, 12, DIM)
+    for has_start in (True, False):
+        model = build(position=position, num_layers=1, window=8, start_embedding=has_start)
+        out = packed(model, rows, torch.ones(1, 12, dtype=torch.bool))[0]
+        change = (out[1:] - out[:-1]).abs().amax(-1)
+        assert ((change > 1e-4) == torch.tensor([has_start] * 7 + [False] * 4)).all()
 
 
 @pytest.mark.parametrize("num_outputs", [1, 3, 30])
@@ -226,7 +242,9 @@ def test_dropout_acts_when_asked_only():
         assert distance(run(True), run(False)) > 0.01
 
 
-@pytest.mark.parametrize("options", OPTIONS + DILATED, ids=lambda o: "-".join(map(str, o.values())))
+@pytest.mark.parametrize(
+    "options", OPTIONS + DILATED + STARTED, ids=lambda o: "-".join(map(str, o.values()))
+)
 def test_recorded_weights_are_those_of_dense_attention(options):
     """Entry by entry, for episodes shorter and longer than the context and than a block."""
     model = build(**options, dropout=0.5)

@@ -16,6 +16,7 @@ OPTIONS = st.fixed_dictionaries(
         "ffn_dim": st.sampled_from([0, 8]),
         "position": st.sampled_from(["recency", "rotary", "relative", "none"]),
         "gate": st.sampled_from(["residual", "gru"]),
+        "start_embedding": st.booleans(),
     }
 )
 CLOSE = {"atol": 2e-5, "rtol": 1e-4}
