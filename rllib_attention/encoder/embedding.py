@@ -12,8 +12,8 @@ from rllib_attention.encoder.finite import check_finite
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
-# A fresh block adds numbers of about 0.5 to a token, two layers about 1.2 in all. Tokens of twice that
-# size leave most of what heads read to the present observation: the past must earn its share.
+# A fresh block adds numbers of about 0.5 to a token, two layers about 1.2 in all. Tokens of twice
+# that size leave most of what heads read to the present: the past must earn its share.
 _TOKEN_SIZE = 2.5
 
 

@@ -44,13 +44,14 @@ def test_vectors_and_images_get_an_encoder(space):
     assert config.attention == AttentionConfig(max_seq_len=8)
 
 
-@pytest.mark.parametrize(("written", "has_start"), [({}, True), ({"windowed": False}, False)])
-def test_options_that_an_older_version_wrote_compute_what_they_did(written, has_start):
-    """`use_attention` writes all options; its first version knew of no start embedding."""
+@pytest.mark.parametrize("name", ["start_embedding", "token_norm"])
+@pytest.mark.parametrize(("written", "value"), [({}, True), ({"windowed": False}, False)])
+def test_options_that_an_older_version_wrote_compute_what_they_did(written, value, name):
+    """`use_attention` writes all options; its first version knew of fewer."""
     model_config = {"attention": {"dim": 8} | written, "max_seq_len": 8}
-    assert attention_config(model_config).start_embedding is has_start
-    model_config["attention"]["start_embedding"] = True
-    assert attention_config(model_config).start_embedding
+    assert getattr(attention_config(model_config), name) is value
+    model_config["attention"][name] = True
+    assert getattr(attention_config(model_config), name)
 
 
 def refuses(space: gym.Space, fix: str):

@@ -104,7 +104,7 @@ LEARNED = {
 def test_algorithms_and_their_pieces(name, stop):
     algo = stop(LEARNED[name]().build_algo())
     if name != "dqn":  # whose fresh values differ from state to state already
-        take_sides(algo)
+        take_sides(algo, scale=0.2)
     algo.env_runner.sample(num_timesteps=20)  # filters have seen something
     policy = AttentionPolicy(algo)
     assert_same(play(policy, *step_of(policy)))

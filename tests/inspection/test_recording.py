@@ -139,7 +139,8 @@ def test_recording_changes_nothing(stop):
     assert policy.sessions == untouched.sessions
     for _ in range(5):
         assert policy.act(obs) == untouched.act(obs)
-        assert policy.values() == untouched.values()
+        # Its past is computed at once, not step by step.
+        assert policy.values() == pytest.approx(untouched.values(), abs=1e-6)
 
 
 def test_images_and_long_episodes(stop):

@@ -59,12 +59,11 @@ DILATED = [
     for num_layers, window in [(2, 4), (2, 9), (3, 3), (3, 2)]
 ]
 STARTED = [options | {"start_embedding": True} for options in OPTIONS + DILATED]
+ALL = OPTIONS + DILATED + STARTED
 POSITIONS = ["recency", "rotary", "relative", "none"]
 
 
-@pytest.mark.parametrize(
-    "options", OPTIONS + DILATED + STARTED, ids=lambda o: "-".join(map(str, o.values()))
-)
+@pytest.mark.parametrize("options", ALL, ids=lambda o: "-".join(map(str, o.values())))
 def test_rows_and_packed_tokens_equal_whole_episodes(options):
     model = build(**options)
     x, valid = ragged_rows(model)
@@ -242,9 +241,7 @@ def test_dropout_acts_when_asked_only():
         assert distance(run(True), run(False)) > 0.01
 
 
-@pytest.mark.parametrize(
-    "options", OPTIONS + DILATED + STARTED, ids=lambda o: "-".join(map(str, o.values()))
-)
+@pytest.mark.parametrize("options", ALL, ids=lambda o: "-".join(map(str, o.values())))
 def test_recorded_weights_are_those_of_dense_attention(options):
     """Entry by entry, for episodes shorter and longer than the context and than a block."""
     model = build(**options, dropout=0.5)
