@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from rllib_attention.encoder.finite import check_finite
 from rllib_attention.encoder.prev_inputs import PrevInputs
+from rllib_attention.nn import TOKEN_SIZE
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
-# A fresh block adds numbers of about 0.5 to a token, two layers about 1.2 in all. Tokens of twice
-# that size leave most of what heads read to the present: the past must earn its share.
-_TOKEN_SIZE = 2.5
 
 
 class Embedding(nn.Module):
@@ -52,7 +50,7 @@ class Embedding(nn.Module):
         self.input = nn.Linear(token_dim + prev_inputs.encoded_size, dim, bias=not token_norm)
         self.norm = nn.LayerNorm(dim) if token_norm else None
         if self.norm is not None:
-            nn.init.constant_(self.norm.weight, _TOKEN_SIZE)
+            nn.init.constant_(self.norm.weight, TOKEN_SIZE)
         self.name = "the RLModule"
         for name, table in zip(("_source", "_choice"), prev_inputs.tables(), strict=True):
             self.register_buffer(name, table, persistent=False)
