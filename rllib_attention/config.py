@@ -25,6 +25,8 @@ from rllib_attention.config_checks import (
     to_int,
 )
 
+# What versions did that had not yet heard of an option.
+_BEFORE = {"token_norm": False, "start_embedding": False}
 Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
@@ -207,6 +209,9 @@ class AttentionConfig:
     def from_dict(cls, fields: Mapping[str, Any]) -> AttentionConfig:
         """Build a config from a dict of its fields; those left out take their defaults.
 
+        A dict of all fields that an older version had, from a checkpoint, keeps what that version
+        computed: without a norm of tokens and a start embedding.
+
         Args:
             fields: Field names and values, as `to_dict` returns them.
 
@@ -219,7 +224,8 @@ class AttentionConfig:
         """
         require_mapping("AttentionConfig.from_dict(fields)", fields)
         reject_unknown("field", fields, field_names(cls))
-        return cls(**fields)
+        is_whole = set(field_names(cls)) - set(_BEFORE) <= set(fields)
+        return cls(**{**(_BEFORE if is_whole else {}), **fields})
 
     def replace(self, **overrides: Any) -> AttentionConfig:
         """Return a copy with some fields changed, validated anew.

@@ -104,6 +104,17 @@ def test_lengths(fields, receptive_field, context_len, history_len):
     assert config.history_len == history_len
 
 
+@pytest.mark.parametrize("name", ["token_norm", "start_embedding"])
+def test_all_options_of_an_older_version_compute_what_they_did(name):
+    older = AttentionConfig(dim=8).to_dict()
+    del older["token_norm"], older["start_embedding"]
+    assert not getattr(AttentionConfig.from_dict(older), name)
+    assert getattr(AttentionConfig.from_dict(older | {name: True}), name)
+    # Whoever writes options by hand leaves some out, and has the defaults of today.
+    del older["check_finite"]
+    assert getattr(AttentionConfig.from_dict(older), name)
+
+
 def test_head_size():
     assert AttentionConfig(dim=64, num_heads=4).head_size == 16
     assert AttentionConfig(dim=64, num_heads=4, head_dim=10).head_size == 10

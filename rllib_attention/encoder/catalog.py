@@ -24,8 +24,6 @@ from rllib_attention.encoder.policy_outputs import TimeRankFreeLogStdHead, time_
 ATTENTION = "attention"
 # Below it: whether the algorithm takes the window path.
 WINDOWED = "windowed"
-# What versions did that had not yet heard of an option.
-BEFORE = {"token_norm": False, "start_embedding": False}
 
 
 def attention_config(model_config: dict[str, Any]) -> AttentionConfig | None:
@@ -44,8 +42,6 @@ def attention_config(model_config: dict[str, Any]) -> AttentionConfig | None:
     options = model_config.get(ATTENTION)
     if options is None:
         return None
-    if WINDOWED in options:  # from `use_attention`, which wrote all options that its version had
-        options = BEFORE | options
     options = {key: value for key, value in options.items() if key != WINDOWED}
     return AttentionConfig.from_dict({**options, "max_seq_len": model_config["max_seq_len"]})
 

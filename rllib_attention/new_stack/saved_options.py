@@ -9,7 +9,6 @@ from typing import Any
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
 
 from rllib_attention.config import AttentionConfig
-from rllib_attention.encoder.catalog import BEFORE
 from rllib_attention.new_stack.connectors.attention_module import find_attention
 
 SAVED_OPTIONS = "attention_options"
@@ -45,7 +44,7 @@ def check_saved_options(saved: dict[str, dict[str, Any]], modules: MultiRLModule
     for module_id, own in options_of(modules).items():
         if module_id not in saved:
             continue
-        given = AttentionConfig.from_dict(BEFORE | saved[module_id]).to_dict()
+        given = AttentionConfig.from_dict(saved[module_id]).to_dict()
         differ = [name for name in own if name not in _FREE and own[name] != given[name]]
         if differ:
             there = ", ".join(f"{name}={given[name]!r}" for name in differ)

@@ -12,7 +12,6 @@ from ray.rllib.connectors.env_to_module import FlattenObservations
 from ray.rllib.core.rl_module.default_model_config import DefaultModelConfig
 
 from rllib_attention import AttentionConfig, attention_catalog
-from rllib_attention.encoder.catalog import attention_config
 from rllib_attention.encoder.encoder import AttentionEncoderConfig
 from tests.harness import IMAGE, VECTOR, build, prepare
 
@@ -42,16 +41,6 @@ def test_vectors_and_images_get_an_encoder(space):
     config = encoder_config(space)
     assert isinstance(config, AttentionEncoderConfig)
     assert config.attention == AttentionConfig(max_seq_len=8)
-
-
-@pytest.mark.parametrize("name", ["start_embedding", "token_norm"])
-@pytest.mark.parametrize(("written", "value"), [({}, True), ({"windowed": False}, False)])
-def test_options_that_an_older_version_wrote_compute_what_they_did(written, value, name):
-    """`use_attention` writes all options; its first version knew of fewer."""
-    model_config = {"attention": {"dim": 8} | written, "max_seq_len": 8}
-    assert getattr(attention_config(model_config), name) is value
-    model_config["attention"][name] = True
-    assert getattr(attention_config(model_config), name)
 
 
 def refuses(space: gym.Space, fix: str):

@@ -45,7 +45,7 @@ def test_a_state_of_an_older_version(state):
     make_learner(window=4).set_state(older)  # which says nothing of options
     learner = make_learner(start_embedding=False, token_norm=False)
     older = learner.get_state()
-    for name in ("dilation", "start_embedding", "token_norm"):
+    for name in ("start_embedding", "token_norm"):
         del older[SAVED_OPTIONS]["default_policy"][name]
     learner.set_state(older)
     said = "trained with token_norm=False, start_embedding=False, got token_norm=True"

@@ -7,7 +7,8 @@ How to run this script
 Finished runs are kept: start it again and it goes on. `--tasks`, `--models`, `--seeds` and
 `--budget` choose what is run, `--fields '{"dropout": 0.1}' --label dropout` tries other options of
 attention, `--report-only` reads what is there. `--ledger docs/learning_benchmark.jsonl` skips the
-runs that this file tells of, and adds the new ones to it.
+runs that this file tells of, and adds the new ones to it; with `--report-only --report
+docs/learning_benchmark.md` its report is written.
 
 Needs `pip install "rllib-attention[examples]"`; the labyrinths also need
 `pip install mazelib cython`.
@@ -63,6 +64,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--label", default="", help="what the report calls attention")
     parser.add_argument("--processes", type=int, default=1)
     parser.add_argument("--ledger", type=Path, help="outcomes of earlier runs, and of these")
+    parser.add_argument("--report", type=Path, help="the report's file; report.md in `--out`")
     parser.add_argument("--report-only", action="store_true")
     return parser.parse_args(arguments)
 
@@ -119,7 +121,7 @@ def main() -> None:
     if args.ledger:
         write_ledger(args.ledger, entries)
     report = render(by_task(entries))
-    (args.out / "report.md").write_text(report)
+    (args.report or args.out / "report.md").write_text(report)
     print(report)
     if not all(done):
         sys.exit(f"{done.count(False)} of {len(done)} runs failed: see above")

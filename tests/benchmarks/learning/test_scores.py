@@ -101,6 +101,12 @@ def test_a_ledger_has_each_run_once_and_the_newest_outcome(tmp_path: Path) -> No
     ]
 
 
+def test_the_page_of_the_docs_is_the_report_of_the_ledger() -> None:
+    docs = Path(__file__).parents[3] / "docs"
+    report = render(by_task(read_ledger(docs / "learning_benchmark.jsonl")))
+    assert (docs / "learning_benchmark.md").read_text() == report
+
+
 def test_a_run_of_other_options_needs_a_label() -> None:
     entries = [entry("lstm", 0, [0.1])]
     known = {"task": "t_maze_10", "model": "lstm", "label": "lstm", "budget": 30}
