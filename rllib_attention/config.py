@@ -87,9 +87,9 @@ class AttentionConfig:
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
-        token_norm: Whether a step's vector is normed before the first block, at several times the
-            size of what a fresh block adds to it. So the present observation counts most at first,
-            whatever its scale, and the past must prove its worth.
+        token_norm: Whether a step's vector is normed before the first block, to twice the size of
+            what a fresh block adds to it. So heads begin with the present observation, whatever its
+            scale, and it is not drowned in noise.
         start_embedding: Whether each layer adds a learned vector, times the share of its window
             that lies before the episode. What attention reads is a mean, the same for 3 steps as
             for 30 of the same kind; with this an agent can tell them apart, and count.

@@ -1,7 +1,7 @@
 """The model in pure torch: imports without Ray."""
 
 from rllib_attention.nn.attention import MultiHeadAttention
-from rllib_attention.nn.block import TOKEN_SIZE, Block
+from rllib_attention.nn.block import Block
 from rllib_attention.nn.context_step import ContextStep
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import Gate, GRUGate, ResidualGate
@@ -21,7 +21,6 @@ from rllib_attention.nn.transformer import Transformer
 from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView, View
 
 __all__ = [
-    "TOKEN_SIZE",
     "AttentionMask",
     "Block",
     "BlockedMask",

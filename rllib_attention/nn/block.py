@@ -12,9 +12,8 @@ from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import Gate
 from rllib_attention.nn.views import View
 
-# How large tokens should be at first. A fresh block adds numbers of about 0.5 to a token, two of
-# them about 1.2 in all: tokens of twice that size leave most of what heads read to the present.
-TOKEN_SIZE = 2.5
+# Of the numbers of a start embedding, at first: that of what attention adds.
+_START_SIZE = 0.5
 
 
 class Block(nn.Module):
@@ -62,7 +61,7 @@ class Block(nn.Module):
         self.attention_gate = attention_gate
         self.start: nn.Parameter | None = None
         if start_embedding:
-            self.start = nn.Parameter(torch.empty(dim).normal_(std=TOKEN_SIZE))
+            self.start = nn.Parameter(torch.empty(dim).normal_(std=_START_SIZE))
         self.feed_forward_norm = nn.LayerNorm(dim) if feed_forward is not None else None
         self.feed_forward = feed_forward
         self.feed_forward_gate = feed_forward_gate

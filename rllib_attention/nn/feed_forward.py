@@ -13,19 +13,20 @@ class FeedForward(nn.Module):
     Args:
         dim: Embed dim D.
         hidden: Width of the hidden layer.
+        gain: Share of Xavier's size at which the second map starts.
 
     Raises:
         ValueError: If a size is no positive integer.
     """
 
-    def __init__(self, dim: int, hidden: int):
+    def __init__(self, dim: int, hidden: int, gain: float = 1.0):
         super().__init__()
         check_int("dim", dim, 1)
         check_int("hidden", hidden, 1)
         self.expand = nn.Linear(dim, hidden, bias=False)
         self.contract = nn.Linear(hidden, dim, bias=False)
-        for linear in (self.expand, self.contract):
-            nn.init.xavier_uniform_(linear.weight)
+        nn.init.xavier_uniform_(self.expand.weight)
+        nn.init.xavier_uniform_(self.contract.weight, gain)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps each token on its own.

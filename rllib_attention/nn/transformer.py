@@ -25,6 +25,9 @@ from rllib_attention.nn.positions import make_position
 from rllib_attention.nn.sending import send
 from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView, View
 
+# A fresh feed-forward would drown what a step and its past say in noise. GRU gates hold it back.
+_FFN_GAIN = {"residual": 0.1, "gru": 1.0}
+
 
 class Transformer(nn.Module):
     """Causal sliding-window transformer.
@@ -84,7 +87,7 @@ class Transformer(nn.Module):
             return Block(
                 MultiHeadAttention(dim, num_heads, head_size, scheme),
                 make_gate(gate, dim=dim, bias=gate_bias),
-                FeedForward(dim, ffn_dim) if ffn_dim else None,
+                FeedForward(dim, ffn_dim, _FFN_GAIN[gate]) if ffn_dim else None,
                 make_gate(gate, dim=dim, bias=gate_bias) if ffn_dim else None,
                 dim,
                 start_embedding=start_embedding,

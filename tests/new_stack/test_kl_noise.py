@@ -14,7 +14,7 @@ from rllib_attention.new_stack.learner import attention_learner
 PENALTY = 0.2
 
 
-def train(stop, *, dropout=0.6, lr=1e-12, learner_class=None, **training):
+def train(stop, *, dropout=0.1, lr=1e-12, learner_class=None, **training):
     """Returns what a PPO learner reports of one iteration; with this lr no policy changes."""
     config = (
         PPOConfig()

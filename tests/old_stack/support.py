@@ -115,10 +115,13 @@ def rollout_worker(config: AlgorithmConfig) -> RolloutWorker:
     )
 
 
-def take_sides(policy: TorchPolicyV2) -> None:
+def take_sides(policy: TorchPolicyV2, scale: float = 0.3) -> None:
     """Gives a fresh policy, which is close to uniform, outputs that depend on what it sees."""
     rng, weights = np.random.default_rng(0), policy.get_weights()
-    noisy = {k: w + 0.3 * rng.standard_normal(w.shape) if w.ndim else w for k, w in weights.items()}
+    noisy = {
+        key: weight + scale * rng.standard_normal(weight.shape) if weight.ndim else weight
+        for key, weight in weights.items()
+    }
     policy.set_weights(noisy)
 
 

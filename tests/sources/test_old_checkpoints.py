@@ -39,7 +39,7 @@ def test_an_algorithm_its_checkpoint_and_its_policys(stop, tmp_path):
     config = ppo_config(env_config={"action_space": ACTION_SPACES["box"]}, **SMALL)
     config.env_runners(observation_filter="MeanStdFilter").debugging(seed=0)
     algo = stop(config.build_algo())
-    take_sides(algo.get_policy())
+    take_sides(algo.get_policy(), scale=0.1)  # within the actions' bounds
     algo.env_runner.sample()
     path = str(tmp_path / "algorithm")
     algo.save(path)

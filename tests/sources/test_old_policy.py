@@ -152,7 +152,8 @@ def test_preprocessors_that_change_more_than_shapes(tmp_path):
 
 def test_it_is_exported_like_any_other(tmp_path):
     space = Dict({"b": Discrete(3), "a": Box(-1, 1, (2,), np.float32)})
-    worker = make_worker(space, config={"observation_filter": "MeanStdFilter"}, prev_actions=0)
+    filtered = {"observation_filter": "MeanStdFilter"}
+    worker = make_worker(space, "box", filtered, prev_actions=0)
     worker.policy_map[DEFAULT].export_checkpoint(str(tmp_path))
     policy = AttentionPolicy.from_checkpoint(tmp_path)
     same(play(policy, *step_of(policy)))
