@@ -88,11 +88,14 @@ class AttentionConfig:
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the
             identity. Only read with `gate="gru"`.
         token_norm: Whether a step's vector is normed before the first block, to twice the size of
-            what a fresh block adds to it. So heads begin with the present observation, whatever its
-            scale, and it is not drowned in noise.
+            what fresh attention adds to it, and feed-forwards start at a tenth of their size. So
+            heads begin with the present observation, whatever its scale, and it is not drowned in
+            noise. None means True where policies train on chunks, and False where Q-networks train
+            on replayed windows: SAC learned later with it.
         start_embedding: Whether each layer adds a learned vector, times the share of its window
             that lies before the episode. What attention reads is a mean, the same for 3 steps as
-            for 30 of the same kind; with this an agent can tell them apart, and count.
+            for 30 of the same kind; with this an agent can tell them apart, and count. None is as
+            for `token_norm`.
         dropout: Probability with which, in training, a number is dropped that attention or
             feed-forward add to a step. None means 0.05 where policies train on chunks (PPO, APPO,
             IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
@@ -140,8 +143,8 @@ class AttentionConfig:
     position: Position = "recency"
     gate: Gate = "residual"
     gate_bias: float = DEFAULT_GATE_BIAS
-    token_norm: bool = True
-    start_embedding: bool = True
+    token_norm: bool | None = None
+    start_embedding: bool | None = None
     dropout: float | None = None
     lr_factor: float | None = None
     prev_actions: int = 0
@@ -180,6 +183,22 @@ class AttentionConfig:
         `max(prev_actions, prev_rewards)` more than `context_len`.
         """
         return self.context_len + max(self.prev_actions, self.prev_rewards)
+
+    def norms_tokens(self, *, windowed: bool) -> bool:
+        """Return whether tokens are normed.
+
+        Args:
+            windowed: Whether training observations are replayed windows.
+        """
+        return not windowed if self.token_norm is None else self.token_norm
+
+    def embeds_start(self, *, windowed: bool) -> bool:
+        """Return whether layers are told how much of their window lies before the episode.
+
+        Args:
+            windowed: Whether training observations are replayed windows.
+        """
+        return not windowed if self.start_embedding is None else self.start_embedding
 
     def dropout_rate(self, *, windowed: bool) -> float:
         """Return the dropout that acts in training.

@@ -38,7 +38,7 @@ DEFAULT_GATE_BIAS = 2.0
 _FLOATS = ("gate_bias", "dropout", "lr_factor")
 _BOOLS = ("token_norm", "start_embedding", "check_finite")
 # What an error proposes for fields whose default is None.
-_EXAMPLES = {"dropout": 0.1, "lr_factor": 0.3}
+_EXAMPLES = {"dropout": 0.1, "lr_factor": 0.3, "token_norm": True, "start_embedding": True}
 _EXAMPLE = 16
 
 

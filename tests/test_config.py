@@ -59,8 +59,8 @@ def test_defaults():
         "position": "recency",
         "gate": "residual",
         "gate_bias": 2.0,
-        "token_norm": True,
-        "start_embedding": True,
+        "token_norm": None,
+        "start_embedding": None,
         "dropout": None,
         "lr_factor": None,
         "prev_actions": 0,
@@ -104,15 +104,26 @@ def test_lengths(fields, receptive_field, context_len, history_len):
     assert config.history_len == history_len
 
 
-@pytest.mark.parametrize("name", ["token_norm", "start_embedding"])
-def test_all_options_of_an_older_version_compute_what_they_did(name):
+def computes(config, *, windowed=False):
+    return config.norms_tokens(windowed=windowed), config.embeds_start(windowed=windowed)
+
+
+def test_norms_and_start_embeddings_are_for_policies_on_chunks_unless_set():
+    assert computes(AttentionConfig()) == (True, True)
+    assert computes(AttentionConfig(), windowed=True) == (False, False)
+    for windowed in (True, False):
+        config = AttentionConfig(token_norm=True, start_embedding=False)
+        assert computes(config, windowed=windowed) == (True, False)
+
+
+def test_all_options_of_an_older_version_compute_what_they_did():
     older = AttentionConfig(dim=8).to_dict()
     del older["token_norm"], older["start_embedding"]
-    assert not getattr(AttentionConfig.from_dict(older), name)
-    assert getattr(AttentionConfig.from_dict(older | {name: True}), name)
+    assert computes(AttentionConfig.from_dict(older)) == (False, False)
+    assert computes(AttentionConfig.from_dict(older | {"token_norm": True})) == (True, False)
     # Whoever writes options by hand leaves some out, and has the defaults of today.
     del older["check_finite"]
-    assert getattr(AttentionConfig.from_dict(older), name)
+    assert computes(AttentionConfig.from_dict(older)) == (True, True)
 
 
 def test_head_size():

@@ -37,6 +37,9 @@ from rllib_attention.nn import Transformer, View
 
 _OF_THIS_ENCODER = ("_weights", "_known_outputs")
 
+# A fresh feed-forward is noise beside what a normed step and its past say.
+_FFN_GAIN = 0.1
+
 
 @dataclass
 class AttentionEncoderConfig(ModelConfig):
@@ -120,7 +123,7 @@ class AttentionEncoder(TorchModel, Encoder):
             config.tokenizer_config,
             prev_inputs,
             attention.dim,
-            token_norm=attention.token_norm,
+            token_norm=attention.norms_tokens(windowed=config.windowed),
             check_finite=attention.check_finite,
         )
         self.transformer = Transformer(
@@ -135,7 +138,8 @@ class AttentionEncoder(TorchModel, Encoder):
             gate=attention.gate,
             gate_bias=attention.gate_bias,
             dropout=attention.dropout_rate(windowed=config.windowed),
-            start_embedding=attention.start_embedding,
+            start_embedding=attention.embeds_start(windowed=config.windowed),
+            ffn_gain=_FFN_GAIN if attention.norms_tokens(windowed=config.windowed) else 1.0,
         )
         self._obs_shape = tuple(config.observation_space.shape or ())
         self._cache: StepCache | None = None

@@ -25,9 +25,6 @@ from rllib_attention.nn.positions import make_position
 from rllib_attention.nn.sending import send
 from rllib_attention.nn.views import PackedView, PrefillView, RecordedView, RowsView, View
 
-# A fresh feed-forward would drown what a step and its past say in noise. GRU gates hold it back.
-_FFN_GAIN = {"residual": 0.1, "gru": 1.0}
-
 
 class Transformer(nn.Module):
     """Causal sliding-window transformer.
@@ -40,6 +37,7 @@ class Transformer(nn.Module):
         window: Time steps W that each layer attends to, the current one included.
         dilation: Layer l, from 0, attends to steps that lie `dilation ** l` apart.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
+        ffn_gain: Share of its usual size at which what the feed-forward adds starts.
         position: "recency", "rotary", "relative" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
@@ -62,6 +60,7 @@ class Transformer(nn.Module):
         window: int,
         dilation: int = 1,
         ffn_dim: int = 0,
+        ffn_gain: float = 1.0,
         position: str = "rotary",
         gate: str = "residual",
         gate_bias: float = 2.0,
@@ -87,7 +86,7 @@ class Transformer(nn.Module):
             return Block(
                 MultiHeadAttention(dim, num_heads, head_size, scheme),
                 make_gate(gate, dim=dim, bias=gate_bias),
-                FeedForward(dim, ffn_dim, _FFN_GAIN[gate]) if ffn_dim else None,
+                FeedForward(dim, ffn_dim, ffn_gain) if ffn_dim else None,
                 make_gate(gate, dim=dim, bias=gate_bias) if ffn_dim else None,
                 dim,
                 start_embedding=start_embedding,

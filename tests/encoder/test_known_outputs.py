@@ -61,7 +61,7 @@ def change_a_weight(encoder, obs):
 
 
 def replace_a_weight(encoder, obs):
-    encoder.embedding.norm.bias = nn.Parameter(torch.arange(16.0))
+    encoder.embedding.input.bias = nn.Parameter(torch.ones(16))
 
 
 def change_observations(encoder, obs):

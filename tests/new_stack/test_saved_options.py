@@ -48,7 +48,7 @@ def test_a_state_of_an_older_version(state):
     for name in ("start_embedding", "token_norm"):
         del older[SAVED_OPTIONS]["default_policy"][name]
     learner.set_state(older)
-    said = "trained with token_norm=False, start_embedding=False, got token_norm=True"
+    said = "trained with token_norm=False, start_embedding=False, got token_norm=None"
     with pytest.raises(ValueError, match=said):
         make_learner().set_state(older)
 
