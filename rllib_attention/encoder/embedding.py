@@ -12,6 +12,9 @@ from rllib_attention.encoder.finite import check_finite
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
+# Of the numbers of a normed token, at first: about what fresh attention adds to it. Larger ones find
+# a policy without memory sooner, and a distant cue later.
+_TOKEN_SIZE = 0.4
 
 
 class Embedding(nn.Module):
@@ -48,6 +51,8 @@ class Embedding(nn.Module):
         token_dim = tokenizer_config.output_dims[0]
         self.input = nn.Linear(token_dim + prev_inputs.encoded_size, dim, bias=not token_norm)
         self.norm = nn.LayerNorm(dim) if token_norm else None
+        if self.norm is not None:
+            nn.init.constant_(self.norm.weight, _TOKEN_SIZE)
         self.name = "the RLModule"
         for name, table in zip(("_source", "_choice"), prev_inputs.tables(), strict=True):
             self.register_buffer(name, table, persistent=False)

@@ -38,7 +38,7 @@ def test_normed_tokens_have_one_size_whatever_the_scale_of_observations():
     prev = torch.tensor([[0, 2, 0.5]]).expand(7, 3)
     sizes = [embedding(scale * obs, prev).square().mean(-1).sqrt() for scale in (1.0, 100.0)]
     for size in sizes:
-        torch.testing.assert_close(size, torch.ones(7), atol=0.02, rtol=0)
+        torch.testing.assert_close(size, torch.full((7,), 0.4), atol=0.02, rtol=0)
     assert (plain(100 * obs, prev).abs().mean() / plain(obs, prev).abs().mean()) > 5
     assert embedding.input.bias is None  # the norm has one
 
