@@ -89,8 +89,9 @@ class AttentionConfig:
             identity. Only read with `gate="gru"`.
         token_norm: Whether a step's vector is normed before the first block, to the size of what
             fresh attention adds to it, and feed-forwards start at a tenth of their size. So heads
-            begin with the present as well as with the past, whatever the scale of observations. None means True where policies train on chunks, and False where Q-networks train
-            on replayed windows: SAC learned later with it.
+            begin with the present as well as with the past, whatever the scale of observations.
+            None means True where policies train on chunks, and False where Q-networks train on
+            replayed windows: SAC learned later with it.
         start_embedding: Whether each layer adds a learned vector, times the share of its window
             that lies before the episode. What attention reads is a mean, the same for 3 steps as
             for 30 of the same kind; with this an agent can tell them apart, and count. None is as

@@ -12,8 +12,8 @@ from rllib_attention.encoder.finite import check_finite
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
-# Of the numbers of a normed token, at first: about what fresh attention adds to it. Larger ones find
-# a policy without memory sooner, and a distant cue later.
+# Of the numbers of a normed token, at first: about what fresh attention adds to it. Larger ones
+# find a policy without memory sooner, and a distant cue later.
 _TOKEN_SIZE = 0.4
 
 
