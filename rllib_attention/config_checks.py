@@ -35,10 +35,10 @@ CHOICES = {"position": ("recency", "rotary", "relative", "none"), "gate": ("resi
 _ROTARY = ("recency", "rotary")
 DEFAULT_GATE_BIAS = 2.0
 
-_FLOATS = ("gate_bias", "dropout", "lr_factor")
-_BOOLS = ("token_norm", "start_embedding", "check_finite")
+_FLOATS = ("token_size", "gate_bias", "dropout", "lr_factor")
+_BOOLS = ("start_embedding", "check_finite")
 # What an error proposes for fields whose default is None.
-_EXAMPLES = {"dropout": 0.1, "lr_factor": 0.3, "token_norm": True, "start_embedding": True}
+_EXAMPLES = {"dropout": 0.1, "lr_factor": 0.3, "token_size": 2.5, "start_embedding": True}
 _EXAMPLE = 16
 
 
@@ -78,6 +78,8 @@ def check_ranges(config: Config) -> None:
     for name, choices in CHOICES.items():
         expected = "one of " + ", ".join(map(repr, choices))
         _require(getattr(config, name) in choices, config, name, expected)
+    size = 0.0 if config.token_size is None else config.token_size
+    _require(0.0 <= size < math.inf, config, "token_size", "finite and at least 0")
     dropout = 0.0 if config.dropout is None else config.dropout
     _require(0.0 <= dropout < 1.0, config, "dropout", "at least 0 and below 1")
     factor = 1.0 if config.lr_factor is None else config.lr_factor

@@ -28,7 +28,7 @@ CHANGED = {
     "position": "none",
     "gate": "gru",
     "gate_bias": 1.5,
-    "token_norm": False,
+    "token_size": 2.5,
     "start_embedding": False,
     "dropout": 0.25,
     "lr_factor": 0.5,
@@ -59,7 +59,7 @@ def test_defaults():
         "position": "recency",
         "gate": "residual",
         "gate_bias": 2.0,
-        "token_norm": None,
+        "token_size": None,
         "start_embedding": None,
         "dropout": None,
         "lr_factor": None,
@@ -105,25 +105,25 @@ def test_lengths(fields, receptive_field, context_len, history_len):
 
 
 def computes(config, *, windowed=False):
-    return config.norms_tokens(windowed=windowed), config.embeds_start(windowed=windowed)
+    return config.initial_token_size(windowed=windowed), config.embeds_start(windowed=windowed)
 
 
 def test_norms_and_start_embeddings_are_for_policies_on_chunks_unless_set():
-    assert computes(AttentionConfig()) == (True, True)
-    assert computes(AttentionConfig(), windowed=True) == (False, False)
+    assert computes(AttentionConfig()) == (0.4, True)
+    assert computes(AttentionConfig(), windowed=True) == (0.0, False)
     for windowed in (True, False):
-        config = AttentionConfig(token_norm=True, start_embedding=False)
-        assert computes(config, windowed=windowed) == (True, False)
+        config = AttentionConfig(token_size=2.5, start_embedding=False)
+        assert computes(config, windowed=windowed) == (2.5, False)
 
 
 def test_all_options_of_an_older_version_compute_what_they_did():
     older = AttentionConfig(dim=8).to_dict()
-    del older["token_norm"], older["start_embedding"]
-    assert computes(AttentionConfig.from_dict(older)) == (False, False)
-    assert computes(AttentionConfig.from_dict(older | {"token_norm": True})) == (True, False)
+    del older["token_size"], older["start_embedding"]
+    assert computes(AttentionConfig.from_dict(older)) == (0.0, False)
+    assert computes(AttentionConfig.from_dict(older | {"token_size": 2.5})) == (2.5, False)
     # Whoever writes options by hand leaves some out, and has the defaults of today.
     del older["check_finite"]
-    assert computes(AttentionConfig.from_dict(older)) == (True, True)
+    assert computes(AttentionConfig.from_dict(older)) == (0.4, True)
 
 
 def test_head_size():

@@ -2,6 +2,7 @@
 
 import ast
 import dataclasses
+import math
 import re
 import subprocess
 import sys
@@ -221,6 +222,17 @@ def test_gate_bias_needs_the_gate_that_reads_it():
         AttentionConfig(gate_bias=1)
     AttentionConfig(gate_bias=2.0)
     AttentionConfig(gate="gru", gate_bias=1)
+
+
+@pytest.mark.parametrize("value", [-0.1, math.inf, math.nan])
+def test_token_size_range(value):
+    message = (
+        f"AttentionConfig.token_size must be finite and at least 0, got {value!r}. "
+        "Fix: `use_attention(config, token_size=2.5)`."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        AttentionConfig(token_size=value)
+    assert AttentionConfig(token_size=0).token_size == 0.0
 
 
 def test_dilation_needs_a_layer_that_reads_it():

@@ -22,7 +22,7 @@ def test_gtrxl():
         position="relative",
         gate="gru",
         gate_bias=2.0,
-        token_norm=False,
+        token_size=0.0,
         start_embedding=False,
         dropout=0.0,
         lr_factor=1.0,

@@ -12,9 +12,6 @@ from rllib_attention.encoder.finite import check_finite
 from rllib_attention.encoder.prev_inputs import PrevInputs
 
 _RANDOM = (nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout, nn.RReLU)
-# Of the numbers of a normed token, at first: about what fresh attention adds to it. Larger ones
-# find a policy without memory sooner, and a distant cue later.
-_TOKEN_SIZE = 0.4
 
 
 class Embedding(nn.Module):
@@ -26,7 +23,7 @@ class Embedding(nn.Module):
         tokenizer_config: RLlib's encoder config for one observation (MLP or CNN).
         prev_inputs: Encodes previous actions and rewards.
         dim: Embed dim D.
-        token_norm: Whether tokens are normed, whatever the scale of the observations.
+        token_size: Of the numbers of normed tokens, at first; 0 if they are not normed.
         check_finite: Whether observations that are not finite raise an error.
 
     Attributes:
@@ -42,17 +39,17 @@ class Embedding(nn.Module):
         prev_inputs: PrevInputs,
         dim: int,
         *,
-        token_norm: bool,
+        token_size: float,
         check_finite: bool,
     ):
         super().__init__()
         self.prev_inputs, self.check_finite = prev_inputs, check_finite
         self.tokenizer = tokenizer_config.build(framework="torch")
         token_dim = tokenizer_config.output_dims[0]
-        self.input = nn.Linear(token_dim + prev_inputs.encoded_size, dim, bias=not token_norm)
-        self.norm = nn.LayerNorm(dim) if token_norm else None
+        self.input = nn.Linear(token_dim + prev_inputs.encoded_size, dim, bias=not token_size)
+        self.norm = nn.LayerNorm(dim) if token_size else None
         if self.norm is not None:
-            nn.init.constant_(self.norm.weight, _TOKEN_SIZE)
+            nn.init.constant_(self.norm.weight, token_size)
         self.name = "the RLModule"
         for name, table in zip(("_source", "_choice"), prev_inputs.tables(), strict=True):
             self.register_buffer(name, table, persistent=False)

@@ -16,10 +16,10 @@ from rllib_attention.encoder.prev_inputs import PrevInputs
 PREV = PrevInputs(gym.spaces.Discrete(3), 2, 1)
 
 
-def make(prev=PREV, check_finite=True, token_norm=False):
+def make(prev=PREV, check_finite=True, token_size=0.0):
     torch.manual_seed(0)
     tokenizer = MLPEncoderConfig(input_dims=(4,), hidden_layer_dims=[8], output_layer_dim=6)
-    return Embedding(tokenizer, prev, 5, token_norm=token_norm, check_finite=check_finite)
+    return Embedding(tokenizer, prev, 5, token_size=token_size, check_finite=check_finite)
 
 
 def test_tokens_are_those_of_each_step_by_hand():
@@ -34,7 +34,7 @@ def test_tokens_are_those_of_each_step_by_hand():
 
 
 def test_normed_tokens_have_one_size_whatever_the_scale_of_observations():
-    embedding, plain, obs = make(token_norm=True), make(), torch.randn(7, 4)
+    embedding, plain, obs = make(token_size=0.4), make(), torch.randn(7, 4)
     prev = torch.tensor([[0, 2, 0.5]]).expand(7, 3)
     sizes = [embedding(scale * obs, prev).square().mean(-1).sqrt() for scale in (1.0, 100.0)]
     for size in sizes:

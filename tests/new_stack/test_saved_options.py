@@ -43,12 +43,12 @@ def test_options_that_say_how_to_train(state, changed):
 def test_a_state_of_an_older_version(state):
     older = {key: value for key, value in state.items() if key != SAVED_OPTIONS}
     make_learner(window=4).set_state(older)  # which says nothing of options
-    learner = make_learner(start_embedding=False, token_norm=False)
+    learner = make_learner(start_embedding=False, token_size=0.0)
     older = learner.get_state()
-    for name in ("start_embedding", "token_norm"):
+    for name in ("start_embedding", "token_size"):
         del older[SAVED_OPTIONS]["default_policy"][name]
     learner.set_state(older)
-    said = "trained with token_norm=False, start_embedding=False, got token_norm=None"
+    said = "trained with token_size=0.0, start_embedding=False, got token_size=None"
     with pytest.raises(ValueError, match=said):
         make_learner().set_state(older)
 

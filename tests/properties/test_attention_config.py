@@ -21,7 +21,7 @@ VALID = st.fixed_dictionaries(
         "head_dim": st.sampled_from([2, 4, 10]),
         "position": st.sampled_from(["recency", "rotary", "relative", "none"]),
         "gate": st.sampled_from(["residual", "gru"]),
-        "token_norm": st.none() | st.booleans(),
+        "token_size": st.none() | st.floats(0, 9),
         "start_embedding": st.none() | st.booleans(),
         "dropout": st.none() | st.floats(0, 0.99),
         "prev_actions": st.integers(0, 5),
