@@ -48,6 +48,8 @@ class SearchSpace:
 
 # From blocks that hardly memorise noise to blocks that learn to copy soonest (`docs/learning.md`).
 _LR_FACTORS = (0.1, 0.3, 1.0)
+# From tokens that leave room for a distant cue to those of a task that the present nearly solves.
+_TOKEN_SIZES = (0.4, 1.0, 2.5)
 # What `attention_search_space` starts from, by its argument's name.
 _SMALLEST = {"max_layers": 1, "max_window": 2, "max_heads": 1, "max_dim": 8, "max_dilation": 1}
 
@@ -81,8 +83,8 @@ def attention_search_space(
             `max_layers` accordingly.
 
     Returns:
-        A categorical search space for each of `num_layers`, `window`, `num_heads`, `dim` and
-        `lr_factor`, and for `dilation` if it is searched.
+        A categorical search space for each of `num_layers`, `window`, `num_heads`, `dim`,
+        `lr_factor` and `token_size`, and for `dilation` if it is searched.
 
     Raises:
         TypeError: If a maximum is not an int.
@@ -128,6 +130,7 @@ def attention_search_space(
         "num_heads": tune.choice(_doubling(1, max_heads)),
         "dim": tune.choice(dims),
         "lr_factor": tune.choice(list(_LR_FACTORS)),
+        "token_size": tune.choice(list(_TOKEN_SIZES)),
     }
     return space | ({"dilation": tune.choice(_doubling(1, max_dilation))} if is_dilated else {})
 

@@ -28,6 +28,7 @@ def test_defaults():
         "num_heads": [1, 2, 4],
         "dim": [32, 64, 128],
         "lr_factor": [0.1, 0.3, 1.0],
+        "token_size": [0.4, 1.0, 2.5],
     }
 
 

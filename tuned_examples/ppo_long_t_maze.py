@@ -76,6 +76,8 @@ def make_attention(corridor_length: int) -> AttentionConfig:
                 position="rotary",
                 dropout=0.0,
                 lr_factor=1.0,
+                token_size=0.0,
+                start_embedding=False,
                 max_seq_len=corridor_length + 1,
             )
             if attention.context_len >= corridor_length:

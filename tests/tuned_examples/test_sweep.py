@@ -27,7 +27,8 @@ def test_all_that_is_searched_is_in_the_config() -> None:
         for path, value in flat(config).items()
         if isinstance(value, tune.search.sample.Domain)
     }
-    assert searched == {"lr", "num_layers", "window", "num_heads", "dim", "lr_factor"}
+    attention = {"num_layers", "window", "num_heads", "dim", "lr_factor", "token_size"}
+    assert searched == {"lr", *attention}
 
 
 def flat(config: dict, name: str = "") -> dict[str, object]:
