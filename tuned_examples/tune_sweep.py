@@ -1,7 +1,7 @@
 """A Ray Tune sweep over the fields of the attention model.
 
 This example:
-    - searches layers, window, heads, width, learning rates and token sizes with the package's space,
+    - searches layers, window, heads, width, learning rates, token sizes in the package's space,
       `use_attention(config, **attention_search_space())`, and over the learning rate.
     - lets ASHA stop weak trials early, so that the step budget goes to the good ones.
     - goes on after an interruption with `--resume`.
