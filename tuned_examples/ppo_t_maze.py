@@ -17,8 +17,8 @@ How to run this script
 Results to expect
 -----------------
 Without memory the best success rate is 0.5 (a mean return of 0), for any length. With attention,
-seed 0 reached a return of 0.9 after 24,576, 49,152 and 86,016 environment steps with corridors of
-10, 30 and 100, in 8, 15 and 25 CPU seconds. `docs/controls.md` has the other models and seeds.
+seed 0 reached a return of 0.9 after 24,576, 36,864 and 81,920 environment steps with corridors of
+10, 30 and 100, in 8, 10 and 27 CPU seconds. `docs/controls.md` has the other models and seeds.
 """
 
 import argparse

@@ -19,6 +19,7 @@ Made by `python -m tests.benchmarks.learning`. Means over seeds ± their standar
 models of a task have the same width, batch, epochs, learning rate, tokenizer and sharing of the
 critic. *Best* is the highest return on the way, *kept* is last / best on the task's scale from 0
 (guessing or random actions) to 1; steps and CPU seconds to the bar count only runs that reached it.
+Not all models were run on all tasks: compare rows of a profile only where they have the same ones.
 """
 
 
