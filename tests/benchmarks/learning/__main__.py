@@ -120,6 +120,7 @@ def main() -> None:
     entries += read_folder(args.out)
     if args.ledger:
         write_ledger(args.ledger, entries)
+        entries = read_ledger(args.ledger)  # rounded: the report is that of the file
     report = render(by_task(entries))
     (args.report or args.out / "report.md").write_text(report)
     print(report)
