@@ -28,12 +28,12 @@ class View(Protocol):
 
     What is worked out with NumPy is done when a view is made, and `prepare` does what needs the
     layer's options: `attend` and `keep` then work with nothing but tensors, and can be compiled.
-
-    Attributes:
-        missing: Which share of its W steps lies before the episode, for each kept token, (..., 1).
     """
 
-    missing: Tensor
+    @property
+    def missing(self) -> Tensor:
+        """Which share of its W steps lies before the episode, for each kept token, (..., 1)."""
+        ...
 
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps normed tokens, (..., D), to C of the kept ones, (..., D)."""
@@ -246,10 +246,14 @@ class RowsView:
         first = len(steps) - len(kept)
         self._first = first if not len(place) or place[0] == first else None
         self._mask = row_mask(valid, key.index_select(0, self._keep), key, window, stride)
-        seen = (self._mask.bias == 0).sum(-1).squeeze(1)  # (B, Q)
-        self.missing = (1.0 - seen / window).unsqueeze(-1)
-        self._uniform = uniform
+        self._uniform, self._window = uniform, window
         self._angles: dict[Hashable, tuple[Tensor | None, Tensor | None]] = {}
+
+    @property
+    def missing(self) -> Tensor:
+        """As for `View`; worked out when it is read, which blocks without a start never do."""
+        seen = (self._mask.bias == 0).sum(-1).squeeze(1)  # (B, Q)
+        return (1.0 - seen / self._window).unsqueeze(-1)
 
     def prepare(self, position: NoPosition, device: torch.device) -> None:
         """As for `PackedView`."""
