@@ -9,7 +9,7 @@ import numpy as np
 
 from tests.benchmarks.learning.ledger import Entry
 from tests.benchmarks.learning.scores import MARKS, bootstrap
-from tests.benchmarks.learning.tasks import TASKS
+from tests.benchmarks.learning.tasks import TASKS, Task
 
 Outcomes = dict[tuple[str, int], dict[str, dict[int, dict[str, Any]]]]
 
@@ -19,7 +19,8 @@ Made by `python -m tests.benchmarks.learning`. Means over seeds ± their standar
 models of a task have the same width, batch, epochs, learning rate, tokenizer and sharing of the
 critic. *Best* is the highest return on the way, *kept* is last / best on the task's scale from 0
 (guessing or random actions) to 1; steps and CPU seconds to the bar count only runs that reached it.
-Not all models were run on all tasks: compare rows of a profile only where they have the same ones.
+A profile is the interquartile mean of scores at the budget, with a 95% interval over seeds, of each
+model on the tasks that attention was run on as well.
 """
 
 
@@ -85,25 +86,34 @@ def _behind(runs: dict[str, dict[int, dict[str, Any]]]) -> list[str]:
 
 def _profiles(outcomes: Outcomes) -> Iterable[str]:
     for role in sorted({TASKS[task].role for task, _ in outcomes}):
-        rows = list(_profile_rows(outcomes, role))
-        lines = [
-            "| model | tasks | interquartile mean of scores at the budget (95%) |",
-            "|---|---|---|",
-        ]
-        yield f"## Profile over the {role} tasks\n\n" + "\n".join(lines + rows) + "\n"
-
-
-def _profile_rows(outcomes: Outcomes, role: str) -> Iterable[str]:
-    labels = {label for runs in outcomes.values() for label in runs}
-    for label in sorted(labels):
         scores = [
-            [TASKS[task].score(run["last"]) for run in runs[label].values()]
+            _scores(TASKS[task], runs)
             for (task, _), runs in outcomes.items()
-            if label in runs and TASKS[task].role == role
+            if TASKS[task].role == role
         ]
-        if scores:
-            mean, low, high = bootstrap(scores)
-            yield f"| {label} | {len(scores)} | {mean:.2f} ({low:.2f} to {high:.2f}) |"
+        labels = {label for task in scores for label in task}
+        lines = ["| model | tasks | its scores | attention's on the same tasks |", "|---" * 4 + "|"]
+        lines += [_profile_row(label, scores) for label in sorted(labels)]
+        yield f"## Profile over the {role} tasks\n\n" + "\n".join(lines) + "\n"
+
+
+def _scores(task: Task, runs: dict[str, dict[int, dict[str, Any]]]) -> dict[str, list[float]]:
+    return {
+        label: [task.score(run["last"]) for run in found.values()] for label, found in runs.items()
+    }
+
+
+def _profile_row(label: str, scores: Sequence[dict[str, list[float]]]) -> str:
+    shared = [task for task in scores if {label, "attention"} <= task.keys()]
+    cells = [_interval([task[name] for task in shared]) for name in (label, "attention")]
+    return f"| {label} | {len(shared)} | {cells[0]} | {cells[1]} |"
+
+
+def _interval(scores: Sequence[Sequence[float]]) -> str:
+    if not scores:
+        return "–"
+    mean, low, high = bootstrap(scores)
+    return f"{mean:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _table(task: str, labels: dict[str, dict[int, dict[str, Any]]]) -> str:

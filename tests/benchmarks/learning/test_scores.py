@@ -58,8 +58,8 @@ def test_a_task_without_scores_is_refused() -> None:
         bootstrap([[0.5], []])
 
 
-def entry(label: str, seed: int, values: list[float]) -> Entry:
-    run = {"task": "t_maze_10", "model": label, "label": label, "seed": seed, "budget": 30}
+def entry(label: str, seed: int, values: list[float], task: str = "t_maze_10") -> Entry:
+    run = {"task": task, "model": label, "label": label, "seed": seed, "budget": 30}
     return entry_of({"run": run, "curve": curve(values)})
 
 
@@ -71,7 +71,17 @@ def test_the_report_names_every_run() -> None:
     assert "| t_maze_10, 30 | 0.6 ± 0 | 0.133 ± 0 |  |" in report
     [attention] = [line for line in report.splitlines() if line.startswith("| attention | 2 |")]
     assert "0.6 ± 0" in attention
-    assert "| lstm | 1 | 0.13 (0.13 to 0.13) |" in report
+    assert "| lstm | 1 | 0.13 (0.13 to 0.13) | 0.60 (0.60 to 0.60) |" in report
+
+
+def test_a_profile_compares_over_the_same_tasks() -> None:
+    entries = [entry("attention", 0, [0.5]), entry("lstm", 0, [0.7])]
+    entries += [entry("attention", 0, [0.1], task="t_maze_30")]
+    entries += [entry("mlp", 0, [0.3], task="noise_before_cue")]
+    report = render(by_task(entries))
+    assert "| attention | 2 | 0.30 (0.30 to 0.30) | 0.30 (0.30 to 0.30) |" in report
+    assert "| lstm | 1 | 0.70 (0.70 to 0.70) | 0.50 (0.50 to 0.50) |" in report
+    assert "| mlp | 0 | – | – |" in report
 
 
 @pytest.mark.parametrize(
