@@ -1,6 +1,7 @@
 """How long training chunks are: what the user says, else what pays for the algorithm."""
 
 import dataclasses
+import math
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,6 +14,9 @@ from rllib_attention.new_stack.replay_buffers import run_length_that_pays
 from rllib_attention.search_space import SearchSpace, is_search_space, known_setting
 
 _FIELD = "max_seq_len"
+
+# Chunks in a minibatch: wanted, and where the context is long at least.
+_CHUNKS, _LEAST_CHUNKS = 8, 2
 
 
 def with_chunk_length(
@@ -81,10 +85,11 @@ def _given_by_model_configs(config: AlgorithmConfig, module_ids: Iterable[str]) 
 def _length_that_pays(config: AlgorithmConfig, space: SearchSpace, traits: AlgorithmTraits) -> int:
     """Returns the default length.
 
-    Long chunks are cheap: each one computes its C steps of context anew. But a minibatch is made of
-    whole chunks, and one of several episodes has less noise. So a chunk is as long as twice its
-    context, as long as two of them fit into a minibatch. V-trace wants whole fragments: see
-    `vtrace_checks.py`. Replayed runs follow from the batch: see `run_length.py`.
+    A chunk computes its C steps of context anew, so long ones are cheap. But steps of a chunk are
+    alike, and a minibatch is made of whole chunks: many of them make a gradient with less noise. So
+    chunks are an eighth of a minibatch, as long as that is no less than their context. V-trace
+    wants whole fragments: see `vtrace_checks.py`. Replayed runs follow from the batch: see
+    `run_length.py`.
     """
     if traits.chunk_rule is ChunkRule.TRANSITION:
         return 1
@@ -93,8 +98,20 @@ def _length_that_pays(config: AlgorithmConfig, space: SearchSpace, traits: Algor
     fragment = fragment_length(config)
     if traits.chunk_rule is ChunkRule.FRAGMENT:
         return DEFAULT_CHUNK if fragment is None else fragment + 1
-    context = max(attention.context_len for attention in space.candidates())
     minibatch = known_setting(config, "minibatch_size")
-    most = DEFAULT_CHUNK if minibatch is None else minibatch // 2
-    length = max(1, min(most, max(DEFAULT_CHUNK, 2 * context)))
-    return length if fragment is None else min(length, fragment)
+    if minibatch is None:
+        return DEFAULT_CHUNK if fragment is None else min(DEFAULT_CHUNK, fragment)
+    context = max(attention.context_len for attention in space.candidates())
+    most = max(1, minibatch // _LEAST_CHUNKS)
+    length = min(most, max(1, context, minibatch // _CHUNKS))
+    return length if fragment is None else _even_part(fragment, length, most)
+
+
+def _even_part(fragment: int, length: int, most: int) -> int:
+    """Returns a length near the wanted one that leaves no short rest of a fragment.
+
+    A rest of a few steps would bring as much context as a whole chunk, and would count as one in
+    RLlib's minibatches, which have a fixed number of chunks.
+    """
+    parts = max(math.floor(fragment / length + 0.9), math.ceil(fragment / most))
+    return math.ceil(fragment / parts)

@@ -30,9 +30,9 @@ class Block(nn.Module):
         feed_forward: The feed-forward sub-layer, or None.
         feed_forward_gate: Joins its output; None without one.
         dim: Embed dim D.
-        start_embedding: Whether attention's output holds, besides C, a learned vector times the
-            share of the window that lies before the episode. C is a mean over the steps that there
-            are, and does not tell how many.
+        start_embedding: Whether attention's output says which share m of the window lies before the
+            episode: (1 - m s) C + m e, with s and e learned. C is a mean over the steps that there
+            are, and does not tell how many. Where s is 1 it becomes a sum over them.
 
     Raises:
         ValueError: If `dim` is no positive integer, or there is a feed-forward without a gate or
@@ -60,8 +60,11 @@ class Block(nn.Module):
         self.attention = attention
         self.attention_gate = attention_gate
         self.start: nn.Parameter | None = None
+        self.sum_share: nn.Parameter | None = None
         if start_embedding:
             self.start = nn.Parameter(torch.empty(dim).normal_(std=_START_SIZE))
+            # From means to sums: at first each number is a mixture of its own.
+            self.sum_share = nn.Parameter(torch.rand(dim))
         self.feed_forward_norm = nn.LayerNorm(dim) if feed_forward is not None else None
         self.feed_forward = feed_forward
         self.feed_forward_gate = feed_forward_gate
@@ -88,8 +91,8 @@ class Block(nn.Module):
             The kept tokens, (..., D).
         """
         update = view.attend(self.attention, self.attention_norm(x))
-        if self.start is not None:
-            update = update + view.missing * self.start
+        if self.start is not None and self.sum_share is not None:
+            update = update + view.missing * (self.start - self.sum_share * update)
         x = self.attention_gate(view.keep(x), _drop(update, dropout))
         norm, feed_forward = self.feed_forward_norm, self.feed_forward
         gate = self.feed_forward_gate

@@ -91,10 +91,12 @@ class _Layer:
         self.inward = torch.cat((attention.look.weight, attention.value.weight)).detach().t()
         self.rows = self.position.rows()
         self.outward = attention.out.weight.detach().t()
-        # The start's embedding is one more row of the output map.
+        # What the block adds near the start is linear in C, m C and m: more rows of the output map.
         self.outward_at_start: Tensor | None = None
         if block.start is not None:
-            self.outward_at_start = torch.cat((self.outward, block.start.detach()[None]))
+            assert block.sum_share is not None
+            taken = self.outward * -block.sum_share.detach()
+            self.outward_at_start = torch.cat((self.outward, taken, block.start.detach()[None]))
         self.gate = block.attention_gate
         self.feed_forward: _FeedForward | None = None
         if block.feed_forward is not None:
@@ -129,7 +131,7 @@ class _Layer:
         if missing is None or self.outward_at_start is None:
             x = self.gate.project(x, context, self.outward)
         else:
-            context = torch.cat((context, missing), dim=-1)
+            context = torch.cat((context, missing * context, missing), dim=-1)
             x = self.gate.project(x, context, self.outward_at_start)
         if self.feed_forward is None:
             return x

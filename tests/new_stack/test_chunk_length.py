@@ -30,14 +30,22 @@ def length(config) -> int:
 @pytest.mark.parametrize(
     ("training", "options", "expected"),
     [
-        ({}, {}, 64),  # half of RLlib's minibatch of 128
-        ({"minibatch_size": 512}, {}, 124),  # twice the context of 62
-        ({"minibatch_size": 512}, {"window": tune.grid_search([8, 64])}, 252),
+        # Two env runners: fragments of 2,000. Contexts of 62 but where a window is given.
+        ({"minibatch_size": 512}, {}, 63),  # an eighth
+        ({"minibatch_size": 4_000}, {}, 500),
+        ({"minibatch_size": 512}, {"window": 65}, 125),  # its context is 128
+        ({"minibatch_size": 512}, {"window": tune.grid_search([8, 65])}, 125),
+        ({"minibatch_size": 512}, {"window": 257}, 250),  # two in a minibatch
+        ({}, {}, 61),  # RLlib's minibatch of 128
+        ({}, {"window": 8}, 16),
         ({"minibatch_size": 40}, {}, 20),
         ({"minibatch_size": 1}, {}, 1),
         ({"minibatch_size": None}, {}, 64),
         ({"minibatch_size": tune.choice([64, 128])}, {}, 64),
-        ({"train_batch_size_per_learner": 100, "minibatch_size": 512}, {}, 50),  # a fragment
+        ({"train_batch_size_per_learner": 256, "minibatch_size": 512}, {}, 64),
+        ({"train_batch_size_per_learner": 140, "minibatch_size": 512}, {}, 70),  # no rest of 6
+        ({"train_batch_size_per_learner": 140, "minibatch_size": 128}, {}, 35),  # two in 128
+        ({"train_batch_size_per_learner": 20, "minibatch_size": None}, {}, 10),
         ({"minibatch_size": 512}, {"max_seq_len": 64}, 64),
         ({"minibatch_size": 512}, {"max_seq_len": 20}, 20),
     ],
@@ -143,7 +151,7 @@ def test_two_different_lengths_are_refused(where, other):
 def test_the_default_of_a_default_model_config_is_nobodys_word(where):
     """It cannot be told from a 20 that the user wrote."""
     for model_config in ({}, {"max_seq_len": 20}):
-        assert length(use_attention(given(where, **model_config))) == 64
+        assert length(use_attention(given(where, **model_config))) == 61
         config = use_attention(given(where, **model_config), max_seq_len=32)
         assert length(config) == built_model_config(config)["max_seq_len"] == 32
 
@@ -195,10 +203,10 @@ def test_modules_that_say_nothing_take_the_length_of_the_others():
 def test_an_earlier_calls_choice_is_nobodys_word():
     config = PPOConfig().multi_agent(policies={"p0", "p1"}).training(minibatch_size=512)
     use_attention(config, module_ids=["p0"], window=tune.grid_search([64, 128]))
-    assert config.model_config["max_seq_len"] == 256
+    assert config.model_config["max_seq_len"] == 250
     use_attention(config, module_ids=["p1"], window=8)
-    assert model_config_of(config, "p1")["max_seq_len"] == 64
-    assert model_config_of(config, "p0")["max_seq_len"] == 256
+    assert model_config_of(config, "p1")["max_seq_len"] == 63
+    assert model_config_of(config, "p0")["max_seq_len"] == 250
 
 
 def built_model_config(config: PPOConfig) -> dict:

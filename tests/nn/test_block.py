@@ -29,9 +29,9 @@ class LastTwo:
         return x[-2:]
 
 
-def build(feed_forward=None, feed_forward_gate=None, attention_gate=None, dim=DIM):
-    attention = MultiHeadAttention(DIM, 1, 2, NoPosition())
-    return Block(attention, attention_gate or ResidualGate(), feed_forward, feed_forward_gate, dim)
+def build(feed_forward=None, feed_forward_gate=None, attention_gate=None, dim=DIM, **options):
+    attention, gate = MultiHeadAttention(DIM, 1, 2, NoPosition()), attention_gate or ResidualGate()
+    return Block(attention, gate, feed_forward, feed_forward_gate, dim, **options)
 
 
 def tokens():
@@ -51,6 +51,16 @@ def test_a_block_without_feed_forward():
     expected = x[-2:] + 3 * normed(block.attention_norm, x[-2:])
     torch.testing.assert_close(block(x, view), expected, atol=1e-6, rtol=1e-5)
     assert view.attention is block.attention
+
+
+def test_a_block_that_embeds_the_start():
+    block, x, view = build(start_embedding=True), tokens(), LastTwo()
+    view.missing = torch.tensor([[0.75], [0.0]])
+    c = 3 * normed(block.attention_norm, x[-2:])
+    early = c[0] - 0.75 * block.sum_share * c[0] + 0.75 * block.start
+    expected = x[-2:] + torch.stack((early, c[1]))
+    torch.testing.assert_close(block(x, view), expected, atol=1e-6, rtol=1e-5)
+    assert ((block.sum_share >= 0) & (block.sum_share <= 1)).all()
 
 
 def test_a_block_with_gates_and_feed_forward():

@@ -106,6 +106,20 @@ def test_a_start_embedding_lets_alike_steps_be_counted(position):
         assert ((change > 1e-4) == torch.tensor([has_start] * 7 + [False] * 4)).all()
 
 
+@pytest.mark.parametrize("position", POSITIONS)
+def test_a_start_embedding_can_make_sums_of_means(position):
+    """What n alike steps of a window of 8 add is n eighths of what a full window adds."""
+    model = build(position=position, num_layers=1, window=8, start_embedding=True)
+    model.norm = torch.nn.Identity()
+    [block] = model.blocks
+    torch.nn.init.ones_(block.sum_share)
+    torch.nn.init.zeros_(block.start)
+    rows = torch.randn(1, 1, DIM).expand(1, 12, DIM)
+    added = packed(model, rows, torch.ones(1, 12, dtype=torch.bool)) - rows
+    share = (torch.arange(12) + 1).clamp(max=8) / 8
+    torch.testing.assert_close(added[0], share[:, None] * added[0, -1], atol=1e-6, rtol=1e-5)
+
+
 @pytest.mark.parametrize("num_outputs", [1, 3, 30])
 @pytest.mark.parametrize(
     ("dilation", "num_layers", "window"),
