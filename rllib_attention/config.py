@@ -96,9 +96,10 @@ class AttentionConfig:
             leaves the norm out, and is the default where Q-networks train on replayed windows: SAC
             learned later with it.
         start_embedding: Whether each layer adds a learned vector, times the share of its window
-            that lies before the episode. What attention reads is a mean, the same for 3 steps as
-            for 30 of the same kind; with this an agent can tell them apart, and count. None is as
-            for `token_size`: on where policies train on chunks.
+            that lies before the episode, and turns a learned part of what it reads from a mean over
+            the steps that there are into a sum. A mean is the same for 3 steps as for 30 of the
+            same kind; with this an agent can tell them apart, and count. None is as for
+            `token_size`: on where policies train on chunks.
         dropout: Probability with which, in training, a number is dropped that attention or
             feed-forward add to a step. None means 0.05 where policies train on chunks (PPO, APPO,
             IMPALA, BC, MARWIL), which keeps them from memorising their batch, and 0 where
@@ -113,7 +114,8 @@ class AttentionConfig:
         prev_actions: How many past actions join each step's input.
         prev_rewards: How many past rewards join each step's input.
         max_seq_len: Time steps per training chunk. None lets `use_attention` choose: a fragment in
-            APPO and IMPALA, else twice the context as long as two chunks fit into a minibatch.
+            APPO and IMPALA, else an eighth of a minibatch, or as long as the context if that is
+            more and two fit into a minibatch. Fragments are cut into equal parts.
         check_finite: Whether observations or gradients that are not finite raise an error, with
             the module's name and where they came first. If not, RLlib warns of gradients and puts
             zeros, or the largest numbers, in their place.

@@ -136,7 +136,8 @@ def assert_same(actions, expected):
 def take_sides(algo, scale=0.5):
     """Gives fresh policies, which are close to uniform, outputs that depend on what they see.
 
-    The larger the scale, the more so, and the more of rounding.
+    The larger the scale, the more so, and the more of rounding. Biases stay: a policy would prefer
+    one action whatever it sees.
     """
     learned, acting = algo.learner_group._learner.module, algo.env_runner.module
     acting = dict(acting.items()) if isinstance(acting, MultiRLModule) else {None: acting}
@@ -145,7 +146,8 @@ def take_sides(algo, scale=0.5):
         for module in modules:
             for name, weight in module.unwrapped().named_parameters():
                 noise = torch.Generator().manual_seed(sum(map(ord, name)))  # the same in both
-                weight.add_(scale * torch.randn(weight.shape, generator=noise))
+                if weight.dim() > 1:
+                    weight.add_(scale * torch.randn(weight.shape, generator=noise))
 
 
 def differ(actions, expected):

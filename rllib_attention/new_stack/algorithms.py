@@ -44,7 +44,7 @@ class ChunkRule(enum.Enum):
     """How long a training chunk is where the user does not say."""
 
     CONTEXT = "context"
-    """Twice its context, as long as two chunks fit into a minibatch."""
+    """An eighth of a minibatch, or as long as its context."""
     FRAGMENT = "fragment"
     """A whole fragment and its artificial last step."""
     RUN = "run"
