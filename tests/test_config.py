@@ -109,7 +109,7 @@ def computes(config, *, windowed=False):
 
 
 def test_norms_and_start_embeddings_are_for_policies_on_chunks_unless_set():
-    assert computes(AttentionConfig()) == (0.4, True)
+    assert computes(AttentionConfig()) == (1.0, True)
     assert computes(AttentionConfig(), windowed=True) == (0.0, False)
     for windowed in (True, False):
         config = AttentionConfig(token_size=2.5, start_embedding=False)
@@ -123,7 +123,7 @@ def test_all_options_of_an_older_version_compute_what_they_did():
     assert computes(AttentionConfig.from_dict(older | {"token_size": 2.5})) == (2.5, False)
     # Whoever writes options by hand leaves some out, and has the defaults of today.
     del older["check_finite"]
-    assert computes(AttentionConfig.from_dict(older)) == (0.4, True)
+    assert computes(AttentionConfig.from_dict(older)) == (1.0, True)
 
 
 def test_head_size():
