@@ -68,7 +68,7 @@ def test_the_report_names_every_run() -> None:
     entries += [entry("lstm", seed, [0.0, 0.2, 0.2]) for seed in (0, 1)]
     report = render(by_task(entries))
     assert "## t_maze_10 (confirmation), 30 env steps" in report
-    assert "| t_maze_10, 30 | 0.6 ± 0 | 0.133 ± 0 |  |" in report
+    assert "| t_maze_10, 30 | 0.6 ± 0 | 0.133 ± 0 | ahead |" in report
     [attention] = [line for line in report.splitlines() if line.startswith("| attention | 2 |")]
     assert "0.6 ± 0" in attention
     assert "| lstm | 1 | 0.13 (0.13 to 0.13) | 0.60 (0.60 to 0.60) |" in report
@@ -85,13 +85,14 @@ def test_a_profile_compares_over_the_same_tasks() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "behind"), [([0.3, 0.5], "attention"), ([0.3, 0.9], ""), ([0.3], "")]
+    ("values", "standing"),
+    [([0.3, 0.5], "behind"), ([0.3, 0.9], "level"), ([0.8, 0.9], "ahead"), ([0.3], "")],
 )
-def test_the_report_says_where_attention_loses(values: list[float], behind: str) -> None:
+def test_the_report_says_where_attention_loses(values: list[float], standing: str) -> None:
     entries = [entry("attention", seed, [value]) for seed, value in enumerate(values)]
     entries += [entry("lstm", seed, [value]) for seed, value in enumerate([0.6, 0.7])]
     [row] = [line for line in render(by_task(entries)).splitlines() if line.startswith("| t_maze")]
-    assert row.endswith(f"| {behind} |")
+    assert row.endswith(f"| {standing} |")
 
 
 def test_a_ledger_has_each_run_once_and_the_newest_outcome(tmp_path: Path) -> None:
