@@ -113,7 +113,7 @@ def test_algorithms_and_their_pieces(name, stop):
 def agents_policy(stop, module_id):
     """The policy of one of two modules, behind a filter that has seen something."""
     algo = stop(use_attention(two_agents(), WITH_PAST).build_algo())
-    take_sides(algo, scale=0.2)
+    take_sides(algo, scale=0.5)
     algo.env_runner.sample(num_timesteps=20)
     return AttentionPolicy(algo, module_id=module_id)
 

@@ -29,7 +29,7 @@ def test_returns_the_same_config_and_sets_the_lookback():
     config = PPOConfig()
     assert use_attention(config, num_layers=3, window=5, prev_actions=2) is config
     assert config.episode_lookback_horizon == 3 * 4 + 2
-    assert config.model_config["max_seq_len"] == 64
+    assert config.model_config["max_seq_len"] == 16
 
 
 def test_unknown_algorithms_say_which_path_they_take(caplog):
