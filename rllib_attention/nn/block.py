@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -10,10 +9,8 @@ from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.checks import check_int
 from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import Gate
+from rllib_attention.nn.start_embedding import StartEmbedding
 from rllib_attention.nn.views import View
-
-# Of the numbers of a start embedding, at first: that of what attention adds.
-_START_SIZE = 0.5
 
 
 class Block(nn.Module):
@@ -30,9 +27,8 @@ class Block(nn.Module):
         feed_forward: The feed-forward sub-layer, or None.
         feed_forward_gate: Joins its output; None without one.
         dim: Embed dim D.
-        start_embedding: Whether attention's output says which share m of the window lies before the
-            episode: (1 - m s) C + m e, with s and e learned. C is a mean over the steps that there
-            are, and does not tell how many. Where s is 1 it becomes a sum over them.
+        start_embedding: Whether attention's output says which share of the window lies before the
+            episode: see `StartEmbedding`.
 
     Raises:
         ValueError: If `dim` is no positive integer, or there is a feed-forward without a gate or
@@ -59,12 +55,7 @@ class Block(nn.Module):
         self.attention_norm = nn.LayerNorm(dim)
         self.attention = attention
         self.attention_gate = attention_gate
-        self.start: nn.Parameter | None = None
-        self.sum_share: nn.Parameter | None = None
-        if start_embedding:
-            self.start = nn.Parameter(torch.empty(dim).normal_(std=_START_SIZE))
-            # From means to sums: at first each number is a mixture of its own.
-            self.sum_share = nn.Parameter(torch.rand(dim))
+        self.start = StartEmbedding(dim) if start_embedding else None
         self.feed_forward_norm = nn.LayerNorm(dim) if feed_forward is not None else None
         self.feed_forward = feed_forward
         self.feed_forward_gate = feed_forward_gate
@@ -91,8 +82,8 @@ class Block(nn.Module):
             The kept tokens, (..., D).
         """
         update = view.attend(self.attention, self.attention_norm(x))
-        if self.start is not None and self.sum_share is not None:
-            update = update + view.missing * (self.start - self.sum_share * update)
+        if self.start is not None:
+            update = self.start(update, view.missing)
         x = self.attention_gate(view.keep(x), _drop(update, dropout))
         norm, feed_forward = self.feed_forward_norm, self.feed_forward
         gate = self.feed_forward_gate

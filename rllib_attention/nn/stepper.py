@@ -13,6 +13,7 @@ from rllib_attention.nn.block import Block
 from rllib_attention.nn.gates import Gate
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.rings import StepIndex
+from rllib_attention.nn.start_embedding import StartEmbedding
 from rllib_attention.nn.transformer import Transformer
 
 
@@ -91,12 +92,9 @@ class _Layer:
         self.inward = torch.cat((attention.look.weight, attention.value.weight)).detach().t()
         self.rows = self.position.rows()
         self.outward = attention.out.weight.detach().t()
-        # What the block adds near the start is linear in C, m C and m: more rows of the output map.
         self.outward_at_start: Tensor | None = None
         if block.start is not None:
-            assert block.sum_share is not None
-            taken = self.outward * -block.sum_share.detach()
-            self.outward_at_start = torch.cat((self.outward, taken, block.start.detach()[None]))
+            self.outward_at_start = block.start.outward(self.outward).detach()
         self.gate = block.attention_gate
         self.feed_forward: _FeedForward | None = None
         if block.feed_forward is not None:
@@ -131,8 +129,7 @@ class _Layer:
         if missing is None or self.outward_at_start is None:
             x = self.gate.project(x, context, self.outward)
         else:
-            context = torch.cat((context, missing * context, missing), dim=-1)
-            x = self.gate.project(x, context, self.outward_at_start)
+            x = self.gate.project(x, StartEmbedding.joined(context, missing), self.outward_at_start)
         if self.feed_forward is None:
             return x
         norm, expand, contract, gate = self.feed_forward

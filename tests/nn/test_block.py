@@ -57,10 +57,8 @@ def test_a_block_that_embeds_the_start():
     block, x, view = build(start_embedding=True), tokens(), LastTwo()
     view.missing = torch.tensor([[0.75], [0.0]])
     c = 3 * normed(block.attention_norm, x[-2:])
-    early = c[0] - 0.75 * block.sum_share * c[0] + 0.75 * block.start
-    expected = x[-2:] + torch.stack((early, c[1]))
+    expected = x[-2:] + torch.stack((block.start(c[0], view.missing[0]), c[1]))
     torch.testing.assert_close(block(x, view), expected, atol=1e-6, rtol=1e-5)
-    assert ((block.sum_share >= 0) & (block.sum_share <= 1)).all()
 
 
 def test_a_block_with_gates_and_feed_forward():

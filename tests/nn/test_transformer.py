@@ -112,8 +112,8 @@ def test_a_start_embedding_can_make_sums_of_means(position):
     model = build(position=position, num_layers=1, window=8, start_embedding=True)
     model.norm = torch.nn.Identity()
     [block] = model.blocks
-    torch.nn.init.ones_(block.sum_share)
-    torch.nn.init.zeros_(block.start)
+    torch.nn.init.ones_(block.start.sum_share)
+    torch.nn.init.zeros_(block.start.vector)
     rows = torch.randn(1, 1, DIM).expand(1, 12, DIM)
     added = packed(model, rows, torch.ones(1, 12, dtype=torch.bool)) - rows
     share = (torch.arange(12) + 1).clamp(max=8) / 8
