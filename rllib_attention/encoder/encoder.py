@@ -247,16 +247,8 @@ class AttentionEncoder(TorchModel, Encoder):
         out = self._run(steps, carried, views, self._takes_dropout())
         result: dict[str, Any] = {ENCODER_OUT: layout.unpack(out)}
         if by_hand:
-            result[Columns.STATE_OUT] = self._next_state(rows, prev, state)
+            result[Columns.STATE_OUT] = state.after(rows, prev).to_state()
         return result
-
-    def _next_state(self, rows: Tensor, prev: Tensor | None, state: ChunkContext) -> dict:
-        """The state for the step after a chunk: its last C steps."""
-        context, num_rows = state.context.shape[1], rows.shape[1]
-        length = (state.context_length + num_rows - context).clamp(max=context)
-        if prev is not None:
-            prev = prev[:, num_rows - context :]
-        return ChunkContext(rows[:, num_rows - context :], length, prev=prev).to_state()
 
     def _forward_windows(self, packed: Tensor) -> Tensor:
         """Packed windows (B, C + 1, P), or a stream of runs in rows (B, K, P) → (B, D)."""

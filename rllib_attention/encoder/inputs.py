@@ -41,6 +41,18 @@ class ChunkContext(Generic[_Array]):
     chunk_length: _Array | np.ndarray | None = None
     prev: _Array | None = None
 
+    def after(self, rows: Tensor, prev: Tensor | None) -> "ChunkContext[Tensor]":
+        """Returns the context of the step behind a chunk without padding: its last C steps.
+
+        Args:
+            rows: Observations of context and chunk, (B, C + T, *obs).
+            prev: Rows of previous actions and rewards of both, (B, R + T, A), or None.
+        """
+        size, steps = self.context.shape[1], rows.shape[1] - self.context.shape[1]
+        length = (self.context_length + steps).clip(max=size)
+        kept = None if prev is None else prev[:, steps:]
+        return ChunkContext(rows[:, steps:], length, prev=kept)
+
     def to_state(self) -> dict[str, Any]:
         """Returns the `STATE_IN` that `from_state` reads."""
         state = {

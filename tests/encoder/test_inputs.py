@@ -33,6 +33,19 @@ def test_what_is_written_is_read(state):
             np.testing.assert_array_equal(np.asarray(getattr(read, name)), np.asarray(value))
 
 
+@pytest.mark.parametrize("steps", [1, 3, 6])
+def test_the_context_after_a_chunk_is_its_newest_steps(steps):
+    rows = torch.arange(2 * (4 + steps)).view(2, -1, 1)
+    before = ChunkContext(rows[:, :4], torch.tensor([0, 3]))
+    prev = torch.arange(2 * (5 + steps)).view(2, -1, 1)  # one row more, as with depth 2
+    after = before.after(rows, prev)
+    assert after.context.tolist() == [row[-4:] for row in rows.tolist()]
+    assert after.prev.tolist() == [row[-5:] for row in prev.tolist()]
+    assert after.context_length.tolist() == [min(4, steps), min(4, 3 + steps)]
+    assert after.chunk_length is None
+    assert before.after(rows, None).prev is None
+
+
 def test_every_entry_of_a_single_row_has_a_dimension():
     """RLlib's pieces fail on plain numbers."""
     row = ChunkContext(torch.zeros(4, 3), torch.tensor(0)).to_state()
