@@ -98,20 +98,20 @@ def _length_that_pays(config: AlgorithmConfig, space: SearchSpace, traits: Algor
     fragment = fragment_length(config)
     if traits.chunk_rule is ChunkRule.FRAGMENT:
         return DEFAULT_CHUNK if fragment is None else fragment + 1
-    minibatch = known_setting(config, "minibatch_size")
-    if minibatch is None:
-        return DEFAULT_CHUNK if fragment is None else min(DEFAULT_CHUNK, fragment)
     context = max(attention.context_len for attention in space.candidates())
-    most = max(1, minibatch // _LEAST_CHUNKS)
-    length = min(most, max(1, context, minibatch // _CHUNKS))
+    length = most = DEFAULT_CHUNK
+    if (minibatch := known_setting(config, "minibatch_size")) is not None:
+        most = max(1, minibatch // _LEAST_CHUNKS)
+        length = min(most, max(1, context, minibatch // _CHUNKS))
     return length if fragment is None else _even_part(fragment, length, most)
 
 
 def _even_part(fragment: int, length: int, most: int) -> int:
-    """Returns a length near the wanted one that leaves no short rest of a fragment.
+    """Returns a length near the wanted one that divides a fragment into about equal chunks.
 
     A rest of a few steps would bring as much context as a whole chunk, and would count as one in
-    RLlib's minibatches, which have a fixed number of chunks.
+    RLlib's minibatches, which have a fixed number of chunks. A little more than wanted is better
+    than one more part: two of 64 rather than three of 43 where 62 were wanted of 128.
     """
-    parts = max(math.floor(fragment / length + 0.9), math.ceil(fragment / most))
+    parts = max(math.ceil(fragment / length - 0.1), math.ceil(fragment / most))
     return math.ceil(fragment / parts)

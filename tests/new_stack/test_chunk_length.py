@@ -40,8 +40,8 @@ def length(config) -> int:
         ({}, {"window": 8}, 16),
         ({"minibatch_size": 40}, {}, 20),
         ({"minibatch_size": 1}, {}, 1),
-        ({"minibatch_size": None}, {}, 64),
-        ({"minibatch_size": tune.choice([64, 128])}, {}, 64),
+        ({"minibatch_size": None}, {}, 63),  # 64, in equal parts
+        ({"minibatch_size": tune.choice([64, 128])}, {}, 63),
         ({"train_batch_size_per_learner": 256, "minibatch_size": 512}, {}, 64),
         ({"train_batch_size_per_learner": 140, "minibatch_size": 512}, {}, 70),  # no rest of 6
         ({"train_batch_size_per_learner": 140, "minibatch_size": 128}, {}, 35),  # two in 128
