@@ -136,8 +136,8 @@ def assert_same(actions, expected):
 def take_sides(algo, scale=0.5):
     """Gives fresh policies, which are close to uniform, outputs that depend on what they see.
 
-    The larger the scale, the more so, and the more of rounding. Biases stay: a policy would prefer
-    one action whatever it sees.
+    The larger the scale, the more so, and the more of rounding. Matrices change alone: with biases
+    of its own a policy would prefer one action whatever it sees.
     """
     learned, acting = algo.learner_group._learner.module, algo.env_runner.module
     acting = dict(acting.items()) if isinstance(acting, MultiRLModule) else {None: acting}

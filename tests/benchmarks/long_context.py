@@ -10,8 +10,7 @@ Results to expect
 -----------------
 A table: milliseconds of a rollout and of a learner's update for each env step, and their ratios to
 the plain stack, medians of interleaved rounds. Episodes never end, contexts are full, and each
-sub-environment's fragment is one chunk: twice the context, and
-1,000 steps at least.
+sub-environment's fragment is one chunk: twice the context, and 1,000 steps at least.
 """
 
 import argparse
