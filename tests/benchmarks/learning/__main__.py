@@ -11,7 +11,7 @@ runs that this file tells of, and adds the new ones to it; with `--report-only -
 docs/learning_benchmark.md` its report is written.
 
 Needs `pip install "rllib-attention[examples]"`; the labyrinths also need
-`pip install mazelib cython`.
+`pip install mazelib cython`, the MuJoCo tasks `pip install mujoco imageio`.
 
 Results to expect
 -----------------
@@ -34,12 +34,11 @@ from tests.benchmarks.learning.ledger import (
     read_ledger,
     write_ledger,
 )
+from tests.benchmarks.learning.models import ALL_MODELS, MODELS
 from tests.benchmarks.learning.one_run import run_one
 from tests.benchmarks.learning.report import by_task, render
 from tests.benchmarks.learning.run import Run
 from tests.benchmarks.learning.tasks import TASKS
-
-MODELS = ("attention", "lstm", "gtrxl", "mlp")
 
 
 def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -55,7 +54,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--out", type=Path, default=Path("results/learning"))
     parser.add_argument("--tasks", nargs="+", choices=list(TASKS), default=list(TASKS))
-    parser.add_argument("--models", nargs="+", choices=MODELS, default=list(MODELS))
+    parser.add_argument("--models", nargs="+", choices=ALL_MODELS, default=list(ALL_MODELS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--budget", type=int, default=200_000, help="env steps of a PPO run")
     parser.add_argument("--replay-budget", type=int, default=20_000, help="the same, SAC and DQN")
@@ -81,8 +80,8 @@ def runs_of(args: argparse.Namespace) -> list[dict]:
             task = TASKS[name]
             replayed = task.algorithm != "ppo"
             for model in args.models:
-                if replayed and model in ("lstm", "gtrxl"):
-                    continue  # RLlib has none of these there.
+                if model not in MODELS[task.algorithm]:
+                    continue
                 own = {"label": args.label, "fields": args.fields} if model == "attention" else {}
                 budget = args.replay_budget if replayed else args.budget
                 common = {"budget": budget, "training": args.training}

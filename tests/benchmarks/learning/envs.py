@@ -1,11 +1,14 @@
 """Small environments for what POPGym lacks: counting, comparing, cues behind noise, fixed lags."""
 
+from collections.abc import Callable
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
 from gymnasium.spaces import Box, Discrete, flatdim, flatten
-from gymnasium.wrappers import TransformObservation
+from gymnasium.wrappers import FlattenObservation, FrameStackObservation, TransformObservation
+
+EnvMaker = Callable[[dict[str, Any]], gym.Env]
 
 
 class _Stream(gym.Env):
@@ -219,10 +222,24 @@ def make_masked_pendulum(config: dict[str, Any]) -> gym.Env:
     return TransformObservation(gym.make("Pendulum-v1"), lambda obs: obs[:2], _box(2))
 
 
-def make_masked_mountain_car(config: dict[str, Any]) -> gym.Env:
-    """Makes continuous MountainCar without the velocity."""
-    env = gym.make("MountainCarContinuous-v0")
-    return TransformObservation(env, lambda obs: obs[:1], _box(1))
+def make_masked_mujoco(config: dict[str, Any]) -> gym.Env:
+    """Makes the MuJoCo environment that the config names (`id`), without the velocities.
+
+    Args:
+        config: `id`, and `positions`: how many of the first numbers are positions.
+    """
+    env, size = gym.make(config["id"]), config["positions"]
+    return TransformObservation(env, lambda obs: obs[:size].astype(np.float32), _box(size))
+
+
+def make_stacked(make: EnvMaker, frames: int) -> EnvMaker:
+    """Lets an agent see its latest observations: what is done where there is no memory.
+
+    Args:
+        make: Makes the environment.
+        frames: How many observations; the first one fills up what comes before it.
+    """
+    return lambda config: FlattenObservation(FrameStackObservation(make(config), frames))
 
 
 def _box(size: int) -> Box:

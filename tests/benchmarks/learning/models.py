@@ -9,12 +9,16 @@ from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.algorithms.sac import SACConfig
 
 from rllib_attention import use_attention
+from tests.benchmarks.learning.envs import make_stacked
 from tests.benchmarks.learning.tasks import TASKS, Task
 
-ATTENTION, LSTM, GTRXL, MLP = "attention", "lstm", "gtrxl", "mlp"
-MODELS = {"ppo": (ATTENTION, LSTM, GTRXL, MLP), "sac": (ATTENTION, MLP), "dqn": (ATTENTION, MLP)}
+ATTENTION, LSTM, GTRXL, MLP, STACKED = "attention", "lstm", "gtrxl", "mlp", "stacked"
+# RLlib has no memory for replay; an MLP that sees the latest observations is what is done there.
+_REPLAYED = (ATTENTION, MLP, STACKED)
+ALL_MODELS = (ATTENTION, LSTM, GTRXL, MLP, STACKED)
+MODELS = {"ppo": (ATTENTION, LSTM, GTRXL, MLP), "sac": _REPLAYED, "dqn": _REPLAYED}
 
-DIM, CHUNK, NUM_ENVS = 64, 64, 16
+DIM, CHUNK, NUM_ENVS, FRAMES = 64, 64, 16, 4
 # RLlib's GTrXL in the words of its old model config, at the sizes of attention's defaults.
 _GTRXL = {
     "use_attention": True,
@@ -55,7 +59,8 @@ def make_config(
     task = TASKS[task_name]
     if model not in MODELS[task.algorithm]:
         raise ValueError(f"{task_name}: expected one of {MODELS[task.algorithm]}, got {model!r}")
-    tune.register_env(task_name, task.make)
+    make = make_stacked(task.make, FRAMES) if model == STACKED else task.make
+    tune.register_env(task_name, make)
     config = {"ppo": _ppo, "sac": _sac, "dqn": _dqn}[task.algorithm](task)
     config.environment(task_name, env_config=task.env_config)
     config.env_runners(num_env_runners=0)
@@ -75,7 +80,7 @@ def _with_model(config: AlgorithmConfig, model: str, fields: dict[str, Any]) -> 
             train_batch_size=config.train_batch_size_per_learner, model=plain | _GTRXL
         )
     # As many hidden layers as tokenizer and blocks.
-    hiddens = [DIM] * (3 if model == MLP else 1)
+    hiddens = [DIM] * (3 if model in (MLP, STACKED) else 1)
     own: dict[str, Any] = {"fcnet_hiddens": hiddens, "vf_share_layers": True}
     if model == LSTM:
         own |= {"use_lstm": True, "lstm_cell_size": DIM}

@@ -1,10 +1,7 @@
 """The tasks, with what a score of 0 and of 1 means in each."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
-
-import gymnasium as gym
 
 from tests.benchmarks.learning import envs
 
@@ -26,7 +23,7 @@ class Task:
         algorithm: "ppo", "sac" or "dqn".
     """
 
-    make: Callable[[dict[str, Any]], gym.Env]
+    make: envs.EnvMaker
     low: float
     high: float
     bar: float
@@ -99,8 +96,21 @@ TASKS: dict[str, Task] = {
     "sac_masked_pendulum": Task(
         envs.make_masked_pendulum, -1200.0, -150.0, -250.0, algorithm="sac"
     ),
-    "sac_masked_mountain_car": Task(
-        envs.make_masked_mountain_car, -50.0, 95.0, 80.0, algorithm="sac"
+    "sac_masked_double_pendulum": Task(
+        envs.make_masked_mujoco,
+        50.0,
+        9_300.0,
+        5_000.0,
+        env_config={"id": "InvertedDoublePendulum-v5", "positions": 5},
+        algorithm="sac",
+    ),
+    "sac_masked_half_cheetah": Task(
+        envs.make_masked_mujoco,
+        -250.0,
+        3_000.0,
+        1_000.0,
+        env_config={"id": "HalfCheetah-v5", "positions": 8},
+        algorithm="sac",
     ),
     "dqn_repeat_previous_easy": _popgym(
         "RepeatPreviousEasy", -0.5, 1.0, 0.5, gamma=0.5, algorithm="dqn"

@@ -12,6 +12,8 @@ from tests.benchmarks.learning.envs import (
     NoiseBeforeCue,
     RepeatLag,
     TMaze,
+    make_masked_pendulum,
+    make_stacked,
 )
 
 
@@ -93,3 +95,10 @@ def test_flat_inputs_join_the_previous_action() -> None:
     obs, *_ = env.step(1)
     np.testing.assert_array_equal(obs[2:], [0.0, 1.0])
     assert env.observation_space.contains(obs)
+
+
+def test_stacked_frames_are_the_latest_ones() -> None:
+    env, alone = make_stacked(make_masked_pendulum, 3)({}), make_masked_pendulum({})
+    first, second = alone.reset(seed=1)[0], alone.step([0.5])[0]
+    assert (env.reset(seed=1)[0] == [*first, *first, *first]).all()
+    assert (env.step([0.5])[0] == [*first, *first, *second]).all()
