@@ -96,12 +96,12 @@ TASKS: dict[str, Task] = {
     "sac_masked_pendulum": Task(
         envs.make_masked_pendulum, -1200.0, -150.0, -250.0, algorithm="sac"
     ),
-    "sac_masked_double_pendulum": Task(
+    "sac_masked_cart_pole": Task(
         envs.make_masked_mujoco,
-        50.0,
-        9_300.0,
-        5_000.0,
-        env_config={"id": "InvertedDoublePendulum-v5", "positions": 5},
+        5.0,
+        1_000.0,
+        800.0,
+        env_config={"id": "InvertedPendulum-v5", "positions": 2},
         algorithm="sac",
     ),
     "sac_masked_half_cheetah": Task(
