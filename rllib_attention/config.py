@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 from rllib_attention import rllib_keys
 from rllib_attention.config_checks import (
@@ -30,9 +30,18 @@ _BEFORE = {"token_size": 0.0, "start_embedding": False}
 Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
-_DEFAULT_DROPOUT = 0.05
-_DEFAULT_LR_FACTOR = 0.1
-_DEFAULT_TOKEN_SIZE = 1.0
+
+class PathOptions(NamedTuple):
+    """Options of `AttentionConfig` whose defaults depend on how training data come."""
+
+    token_size: float
+    start_embedding: bool
+    dropout: float
+    lr_factor: float
+
+
+_ON_CHUNKS = PathOptions(token_size=1.0, start_embedding=True, dropout=0.05, lr_factor=0.1)
+_ON_WINDOWS = PathOptions(token_size=0.0, start_embedding=False, dropout=0.0, lr_factor=1.0)
 
 # Steps of a training chunk where nothing says how many.
 DEFAULT_CHUNK = 64
@@ -189,43 +198,16 @@ class AttentionConfig:
         """
         return self.context_len + max(self.prev_actions, self.prev_rewards)
 
-    def initial_token_size(self, *, windowed: bool) -> float:
-        """Return the size at which normed tokens start; 0 if they are not normed.
+    def for_path(self, *, windowed: bool) -> PathOptions:
+        """Return the options that have a default for each way in which training data come.
 
         Args:
-            windowed: Whether training observations are replayed windows.
+            windowed: Whether training observations are replayed windows, not chunks.
         """
-        if self.token_size is not None:
-            return self.token_size
-        return 0.0 if windowed else _DEFAULT_TOKEN_SIZE
-
-    def embeds_start(self, *, windowed: bool) -> bool:
-        """Return whether layers are told how much of their window lies before the episode.
-
-        Args:
-            windowed: Whether training observations are replayed windows.
-        """
-        return not windowed if self.start_embedding is None else self.start_embedding
-
-    def dropout_rate(self, *, windowed: bool) -> float:
-        """Return the dropout that acts in training.
-
-        Args:
-            windowed: Whether training observations are replayed windows.
-        """
-        if self.dropout is not None:
-            return self.dropout
-        return 0.0 if windowed else _DEFAULT_DROPOUT
-
-    def written_lr_factor(self, *, windowed: bool) -> float:
-        """Return the learning rate of what blocks write, as a share of the module's.
-
-        Args:
-            windowed: Whether training observations are replayed windows.
-        """
-        if self.lr_factor is not None:
-            return self.lr_factor
-        return 1.0 if windowed else _DEFAULT_LR_FACTOR
+        defaults = _ON_WINDOWS if windowed else _ON_CHUNKS
+        own = {name: getattr(self, name) for name in PathOptions._fields}
+        given = {name: value for name, value in own.items() if value is not None}
+        return defaults._replace(**given)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain Python values, the inverse of `from_dict`."""
@@ -323,8 +305,7 @@ class AttentionConfig:
             name: model_dict.get(key, default) for key, (name, default) in rllib_keys.FIELDS.items()
         }
         fields |= {"window": _rllib_window(model_dict), "gate": "gru", "position": "relative"}
-        fields |= {"token_size": 0.0, "start_embedding": False}
-        fields |= {"dropout": 0.0, "lr_factor": 1.0}
+        fields |= _BEFORE | {"dropout": 0.0, "lr_factor": 1.0}
         return cls.from_dict(fields | overrides)
 
 

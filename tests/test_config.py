@@ -105,7 +105,8 @@ def test_lengths(fields, receptive_field, context_len, history_len):
 
 
 def computes(config, *, windowed=False):
-    return config.initial_token_size(windowed=windowed), config.embeds_start(windowed=windowed)
+    options = config.for_path(windowed=windowed)
+    return options.token_size, options.start_embedding
 
 
 def test_norms_and_start_embeddings_are_for_policies_on_chunks_unless_set():
@@ -285,6 +286,6 @@ def test_every_field_is_read_outside_of_its_checks():
 
 def test_dropout_left_out_acts_on_chunks_only():
     config = AttentionConfig()
-    assert config.dropout_rate(windowed=False) > 0 == config.dropout_rate(windowed=True)
-    given = config.replace(dropout=0.3)
-    assert given.dropout_rate(windowed=False) == given.dropout_rate(windowed=True) == 0.3
+    assert config.for_path(windowed=False).dropout > 0 == config.for_path(windowed=True).dropout
+    for windowed in (True, False):
+        assert config.replace(dropout=0.3).for_path(windowed=windowed).dropout == 0.3

@@ -119,12 +119,12 @@ class AttentionEncoder(TorchModel, Encoder):
         prev_inputs = PrevInputs(
             config.action_space, attention.prev_actions, attention.prev_rewards
         )
-        token_size = attention.initial_token_size(windowed=config.windowed)
+        options = attention.for_path(windowed=config.windowed)
         self.embedding = Embedding(
             config.tokenizer_config,
             prev_inputs,
             attention.dim,
-            token_size=token_size,
+            token_size=options.token_size,
             check_finite=attention.check_finite,
         )
         self.transformer = Transformer(
@@ -138,9 +138,9 @@ class AttentionEncoder(TorchModel, Encoder):
             position=attention.position,
             gate=attention.gate,
             gate_bias=attention.gate_bias,
-            dropout=attention.dropout_rate(windowed=config.windowed),
-            start_embedding=attention.embeds_start(windowed=config.windowed),
-            ffn_gain=_FFN_GAIN if token_size else 1.0,
+            dropout=options.dropout,
+            start_embedding=options.start_embedding,
+            ffn_gain=_FFN_GAIN if options.token_size else 1.0,
         )
         self._obs_shape = tuple(config.observation_space.shape or ())
         self._cache: StepCache | None = None

@@ -85,4 +85,4 @@ class KLNoiseMixin(_Base):
 
     def _has_dropout(self, module_id: str) -> bool:
         found = inspect_module(self.module[module_id])
-        return found is not None and found.attention.dropout_rate(windowed=found.windowed) > 0
+        return found is not None and found.attention.for_path(windowed=found.windowed).dropout > 0

@@ -39,7 +39,7 @@ def slow_parameters(modules: MultiRLModule) -> dict[nn.Parameter, float]:
     torch_modules = [module for module in modules.values() if isinstance(module, nn.Module)]
     parts = [part for module in torch_modules for part in module.modules()]
     return {
-        parameter: part.config.attention.written_lr_factor(windowed=part.config.windowed)
+        parameter: part.config.attention.for_path(windowed=part.config.windowed).lr_factor
         for part in parts
         if isinstance(part, AttentionEncoder)
         for block in part.transformer.blocks

@@ -63,7 +63,7 @@ def warn_of_dropout_in_kl(config: AlgorithmConfig, options: list[AttentionConfig
     """
     penalised = getattr(config, "use_kl_loss", False) and config.kl_coeff
     penalised = penalised and not issubclass(config.learner_class, KLNoiseMixin)
-    rates = (attention.dropout_rate(windowed=False) for attention in options)
+    rates = (attention.for_path(windowed=False).dropout for attention in options)
     highest = max(rates, default=0.0)
     if penalised and highest > _QUIET_DROPOUT:
         logger.warning(

@@ -54,7 +54,7 @@ def test_blocks_move_by_a_share_and_all_else_as_before(name):
 def test_the_default_is_lower_on_the_sequence_path_alone(name):
     learner = build(name, lr_factor=None)
     found = inspect_module(learner.module["default_policy"])
-    factor = AttentionConfig().written_lr_factor(windowed=found.windowed)
+    factor = AttentionConfig().for_path(windowed=found.windowed).lr_factor
     assert (factor < 1) == (name in ("ppo", "impala"))
     split = [of_optimizer for of_optimizer in rates(learner) if len(of_optimizer) > 1]
     assert split
@@ -63,7 +63,7 @@ def test_the_default_is_lower_on_the_sequence_path_alone(name):
 
 
 def test_gtrxl_has_one_rate():
-    assert AttentionConfig.gtrxl().written_lr_factor(windowed=False) == 1.0
+    assert AttentionConfig.gtrxl().for_path(windowed=False).lr_factor == 1.0
 
 
 def test_a_schedule_moves_both_rates():
