@@ -10,7 +10,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, TypeVar
 
 from rllib_attention import rllib_keys
 from rllib_attention.config_checks import (
@@ -31,7 +31,8 @@ Position = Literal["recency", "rotary", "relative", "none"]
 Gate = Literal["residual", "gru"]
 
 
-class PathOptions(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class PathOptions:
     """Options of `AttentionConfig` whose defaults depend on how training data come."""
 
     token_size: float
@@ -205,9 +206,10 @@ class AttentionConfig:
             windowed: Whether training observations are replayed windows, not chunks.
         """
         defaults = _ON_WINDOWS if windowed else _ON_CHUNKS
-        own = {name: getattr(self, name) for name in PathOptions._fields}
+        names = [field.name for field in dataclasses.fields(defaults)]
+        own = {name: getattr(self, name) for name in names}
         given = {name: value for name, value in own.items() if value is not None}
-        return defaults._replace(**given)
+        return dataclasses.replace(defaults, **given)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields as a dict of plain Python values, the inverse of `from_dict`."""
