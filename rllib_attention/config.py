@@ -33,7 +33,7 @@ Gate = Literal["residual", "gru"]
 
 @dataclass(frozen=True, kw_only=True)
 class PathOptions:
-    """Options of `AttentionConfig` whose defaults depend on how training data come."""
+    """Options of `AttentionConfig`, of the same names, whose defaults depend on the data path."""
 
     token_size: float
     start_embedding: bool
@@ -200,14 +200,13 @@ class AttentionConfig:
         return self.context_len + max(self.prev_actions, self.prev_rewards)
 
     def for_path(self, *, windowed: bool) -> PathOptions:
-        """Return the options that have a default for each way in which training data come.
+        """Return the options whose defaults depend on the data path, those left out filled in.
 
         Args:
             windowed: Whether training observations are replayed windows, not chunks.
         """
         defaults = _ON_WINDOWS if windowed else _ON_CHUNKS
-        names = [field.name for field in dataclasses.fields(defaults)]
-        own = {name: getattr(self, name) for name in names}
+        own = {field.name: getattr(self, field.name) for field in dataclasses.fields(defaults)}
         given = {name: value for name, value in own.items() if value is not None}
         return dataclasses.replace(defaults, **given)
 
@@ -307,7 +306,7 @@ class AttentionConfig:
             name: model_dict.get(key, default) for key, (name, default) in rllib_keys.FIELDS.items()
         }
         fields |= {"window": _rllib_window(model_dict), "gate": "gru", "position": "relative"}
-        fields |= _BEFORE | {"dropout": 0.0, "lr_factor": 1.0}
+        fields |= {"token_size": 0.0, "start_embedding": False, "dropout": 0.0, "lr_factor": 1.0}
         return cls.from_dict(fields | overrides)
 
 

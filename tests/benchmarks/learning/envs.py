@@ -217,19 +217,16 @@ def make_popgym(config: dict[str, Any]) -> gym.Env:
     return FlatInputs(env, previous_action=config.get("previous_action", False))
 
 
-def make_masked_pendulum(config: dict[str, Any]) -> gym.Env:
-    """Makes Pendulum without the angular velocity."""
-    return TransformObservation(gym.make("Pendulum-v1"), lambda obs: obs[:2], _box(2))
-
-
-def make_masked_mujoco(config: dict[str, Any]) -> gym.Env:
-    """Makes the MuJoCo environment that the config names (`id`), without the velocities.
+def make_masked(config: dict[str, Any]) -> gym.Env:
+    """Makes an environment of Gymnasium's of which an agent sees some numbers only.
 
     Args:
-        config: `id`, and `positions`: how many of the first numbers are positions.
+        config: `id`, and `seen`: which numbers of an observation, such as those of positions.
     """
-    env, size = gym.make(config["id"]), config["positions"]
-    return TransformObservation(env, lambda obs: obs[:size].astype(np.float32), _box(size))
+    seen = list(config["seen"])
+    space = Box(-np.inf, np.inf, (len(seen),), np.float32)
+    env = gym.make(config["id"])
+    return TransformObservation(env, lambda obs: obs[seen].astype(np.float32), space)
 
 
 def make_stacked(make: EnvMaker, frames: int) -> EnvMaker:
@@ -240,13 +237,3 @@ def make_stacked(make: EnvMaker, frames: int) -> EnvMaker:
         frames: How many observations; the first one fills up what comes before it.
     """
     return lambda config: FlattenObservation(FrameStackObservation(make(config), frames))
-
-
-def _box(size: int) -> Box:
-    return Box(-np.inf, np.inf, (size,), np.float32)
-
-
-def make_stateless_cartpole(config: dict[str, Any]) -> gym.Env:
-    """Makes CartPole without velocities, limited to 500 steps as in CartPole-v1."""
-    env = gym.make("CartPole-v1")
-    return TransformObservation(env, lambda obs: obs[[0, 2]], _box(2))

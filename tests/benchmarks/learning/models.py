@@ -15,8 +15,8 @@ from tests.benchmarks.learning.tasks import TASKS, Task
 ATTENTION, LSTM, GTRXL, MLP, STACKED = "attention", "lstm", "gtrxl", "mlp", "stacked"
 # RLlib has no memory for replay; an MLP that sees the latest observations is what is done there.
 _REPLAYED = (ATTENTION, MLP, STACKED)
-ALL_MODELS = (ATTENTION, LSTM, GTRXL, MLP, STACKED)
 MODELS = {"ppo": (ATTENTION, LSTM, GTRXL, MLP), "sac": _REPLAYED, "dqn": _REPLAYED}
+ALL_MODELS = (*MODELS["ppo"], STACKED)
 
 DIM, CHUNK, NUM_ENVS, FRAMES = 64, 64, 16, 4
 # RLlib's GTrXL in the words of its old model config, at the sizes of attention's defaults.

@@ -12,7 +12,7 @@ from tests.benchmarks.learning.envs import (
     NoiseBeforeCue,
     RepeatLag,
     TMaze,
-    make_masked_pendulum,
+    make_masked,
     make_stacked,
 )
 
@@ -97,8 +97,15 @@ def test_flat_inputs_join_the_previous_action() -> None:
     assert env.observation_space.contains(obs)
 
 
+def test_masked_observations_are_the_numbers_that_are_named() -> None:
+    env, whole = make_masked({"id": "CartPole-v1", "seen": (0, 2)}), gym.make("CartPole-v1")
+    assert (env.reset(seed=1)[0] == whole.reset(seed=1)[0][[0, 2]]).all()
+    assert env.observation_space.shape == (2,)
+
+
 def test_stacked_frames_are_the_latest_ones() -> None:
-    env, alone = make_stacked(make_masked_pendulum, 3)({}), make_masked_pendulum({})
+    config = {"id": "Pendulum-v1", "seen": [0, 1]}
+    env, alone = make_stacked(make_masked, 3)(config), make_masked(config)
     first, second = alone.reset(seed=1)[0], alone.step([0.5])[0]
     assert (env.reset(seed=1)[0] == [*first, *first, *first]).all()
     assert (env.step([0.5])[0] == [*first, *first, *second]).all()
