@@ -24,8 +24,16 @@ def entry_of(record: dict[str, Any]) -> Entry:
 
     Returns:
         `run` (its fields) and `outcome`, as `scores.outcome` has it.
+
+    Raises:
+        ValueError: If there is no such task any more.
     """
     run = record["run"]
+    if run["task"] not in TASKS:
+        raise ValueError(
+            f"Expected a run of a task of the benchmark, got one of {run['task']!r}. Fix: move "
+            f"{Run(**run).name}.json out of the folder."
+        )
     summary = outcome(record["curve"], run["budget"], TASKS[run["task"]].bar)
     return {"run": run, "outcome": summary}
 

@@ -125,3 +125,8 @@ def test_a_run_of_other_options_needs_a_label() -> None:
     assert not is_known(Run(**known, seed=1), entries)
     with pytest.raises(ValueError, match=r"Give other options a `--label`"):
         is_known(Run(**known, training={"lr": 1e-3}), entries)
+
+
+def test_a_run_of_a_task_that_is_gone_is_named() -> None:
+    with pytest.raises(ValueError, match=r"move gone-mlp-0-80\.json out"):
+        entry_of({"run": {"task": "gone", "model": "mlp", "budget": 80}, "curve": curve([1.0])})
