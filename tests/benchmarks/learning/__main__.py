@@ -36,7 +36,7 @@ from tests.benchmarks.learning.ledger import (
 )
 from tests.benchmarks.learning.models import ALL_MODELS, MODELS
 from tests.benchmarks.learning.one_run import run_one
-from tests.benchmarks.learning.report import by_task, render
+from tests.benchmarks.learning.report import render
 from tests.benchmarks.learning.run import Run
 from tests.benchmarks.learning.tasks import TASKS
 
@@ -120,7 +120,7 @@ def main() -> None:
     if args.ledger:
         write_ledger(args.ledger, entries)
         entries = read_ledger(args.ledger)  # rounded: the report is that of the file
-    report = render(by_task(entries))
+    report = render(entries)
     (args.report or args.out / "report.md").write_text(report)
     print(report)
     if not all(done):

@@ -1,5 +1,6 @@
 """Turns a folder of finished runs into one Markdown report."""
 
+import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -25,15 +26,23 @@ model on the tasks that attention was run on as well. Beside the LSTM attention 
 """
 
 
-def by_task(entries: Iterable[Entry]) -> Outcomes:
-    """Sorts outcomes.
+def render(entries: Sequence[Entry]) -> str:
+    """Returns the report.
 
     Args:
         entries: Of a ledger.
-
-    Returns:
-        By task and budget, then by label, then by seed.
     """
+    outcomes = _by_task(entries)
+    parts = [HEAD, *_options(entries), *_profiles(outcomes), _overview(outcomes)]
+    for (task, budget), labels in sorted(outcomes.items()):
+        parts.append(
+            f"## {task} ({TASKS[task].role}), {budget:,} env steps\n\n{_table(task, labels)}"
+        )
+    return "\n".join(parts)
+
+
+def _by_task(entries: Iterable[Entry]) -> Outcomes:
+    """Sorts outcomes by task and budget, then by label, then by seed."""
     outcomes: Outcomes = defaultdict(lambda: defaultdict(dict))
     for entry in entries:
         run = entry["run"]
@@ -41,18 +50,10 @@ def by_task(entries: Iterable[Entry]) -> Outcomes:
     return outcomes
 
 
-def render(outcomes: Outcomes) -> str:
-    """Returns the report.
-
-    Args:
-        outcomes: From `by_task`.
-    """
-    parts = [HEAD, *_profiles(outcomes), _overview(outcomes)]
-    for (task, budget), labels in sorted(outcomes.items()):
-        parts.append(
-            f"## {task} ({TASKS[task].role}), {budget:,} env steps\n\n{_table(task, labels)}"
-        )
-    return "\n".join(parts)
+def _options(entries: Iterable[Entry]) -> Iterable[str]:
+    """Says which options of training are not the benchmark's, a line for each set of them."""
+    options = {json.dumps(entry["run"].get("training", {})) for entry in entries} - {"{}"}
+    return (f"With `config.training` of `{option}`.\n" for option in sorted(options))
 
 
 def _overview(outcomes: Outcomes) -> str:

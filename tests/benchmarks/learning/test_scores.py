@@ -15,7 +15,7 @@ from tests.benchmarks.learning.ledger import (
     read_ledger,
     write_ledger,
 )
-from tests.benchmarks.learning.report import by_task, render
+from tests.benchmarks.learning.report import render
 from tests.benchmarks.learning.run import Run
 from tests.benchmarks.learning.scores import bootstrap, interquartile_mean, outcome
 
@@ -66,7 +66,7 @@ def entry(label: str, seed: int, values: list[float], task: str = "t_maze_10") -
 def test_the_report_names_every_run() -> None:
     entries = [entry("attention", seed, [0.0, 0.9, 0.9]) for seed in (0, 1)]
     entries += [entry("lstm", seed, [0.0, 0.2, 0.2]) for seed in (0, 1)]
-    report = render(by_task(entries))
+    report = render(entries)
     assert "## t_maze_10 (confirmation), 30 env steps" in report
     assert "| t_maze_10, 30 | 0.6 ± 0 | 0.133 ± 0 | ahead |" in report
     [attention] = [line for line in report.splitlines() if line.startswith("| attention | 2 |")]
@@ -78,7 +78,7 @@ def test_a_profile_compares_over_the_same_tasks() -> None:
     entries = [entry("attention", 0, [0.5]), entry("lstm", 0, [0.7])]
     entries += [entry("attention", 0, [0.1], task="t_maze_30")]
     entries += [entry("mlp", 0, [0.3], task="noise_before_cue")]
-    report = render(by_task(entries))
+    report = render(entries)
     assert "| attention | 2 | 0.30 (0.30 to 0.30) | 0.30 (0.30 to 0.30) |" in report
     assert "| lstm | 1 | 0.70 (0.70 to 0.70) | 0.50 (0.50 to 0.50) |" in report
     assert "| mlp | 0 | – | – |" in report
@@ -91,7 +91,7 @@ def test_a_profile_compares_over_the_same_tasks() -> None:
 def test_the_report_says_where_attention_loses(values: list[float], standing: str) -> None:
     entries = [entry("attention", seed, [value]) for seed, value in enumerate(values)]
     entries += [entry("lstm", seed, [value]) for seed, value in enumerate([0.6, 0.7])]
-    [row] = [line for line in render(by_task(entries)).splitlines() if line.startswith("| t_maze")]
+    [row] = [line for line in render(entries).splitlines() if line.startswith("| t_maze")]
     assert row.endswith(f"| {standing} |")
 
 
@@ -112,10 +112,19 @@ def test_a_ledger_has_each_run_once_and_the_newest_outcome(tmp_path: Path) -> No
     ]
 
 
-def test_the_page_of_the_docs_is_the_report_of_the_ledger() -> None:
-    docs = Path(__file__).parents[3] / "docs"
-    report = render(by_task(read_ledger(docs / "learning_benchmark.jsonl")))
-    assert (docs / "learning_benchmark.md").read_text() == report
+PAGES = sorted((Path(__file__).parents[3] / "docs").glob("learning_benchmark*.jsonl"))
+
+
+@pytest.mark.parametrize("ledger", PAGES, ids=[path.stem for path in PAGES])
+def test_a_page_of_the_docs_is_the_report_of_its_ledger(ledger: Path) -> None:
+    assert ledger.with_suffix(".md").read_text() == render(read_ledger(ledger))
+
+
+def test_the_report_says_which_options_are_not_the_benchmarks() -> None:
+    known = entry("lstm", 0, [0.1])
+    assert "config.training" not in render([known])
+    known["run"]["training"] = {"lambda_": 0.95}
+    assert 'With `config.training` of `{"lambda_": 0.95}`.' in render([known])
 
 
 def test_a_run_of_other_options_needs_a_label() -> None:
