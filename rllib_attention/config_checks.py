@@ -38,7 +38,13 @@ DEFAULT_GATE_BIAS = 2.0
 _FLOATS = ("token_size", "gate_bias", "dropout", "lr_factor")
 _BOOLS = ("start_embedding", "check_finite")
 # What an error proposes for fields whose default is None.
-_EXAMPLES = {"dropout": 0.1, "lr_factor": 0.3, "token_size": 2.5, "start_embedding": True}
+_EXAMPLES = {
+    "position": "relative",
+    "dropout": 0.1,
+    "lr_factor": 0.3,
+    "token_size": 2.5,
+    "start_embedding": True,
+}
 _EXAMPLE = 16
 
 
@@ -77,7 +83,8 @@ def check_ranges(config: Config) -> None:
             require_minimum(f"AttentionConfig.{name}", value, minimum, fix(name, defaults[name]))
     for name, choices in CHOICES.items():
         expected = "one of " + ", ".join(map(repr, choices))
-        _require(getattr(config, name) in choices, config, name, expected)
+        chosen = getattr(config, name)
+        _require(chosen is None or chosen in choices, config, name, expected)
     size = 0.0 if config.token_size is None else config.token_size
     _require(0.0 <= size < math.inf, config, "token_size", "finite and at least 0")
     dropout = 0.0 if config.dropout is None else config.dropout
@@ -100,7 +107,7 @@ def check_combinations(config: Config) -> None:
             f"`use_attention(config, dim={_next_dim(config)}, num_heads={config.num_heads})`, "
             "or set head_dim."
         )
-    if config.position in _ROTARY and config.head_size % 2:
+    if _may_turn(config) and config.head_size % 2:
         raise ValueError(_odd_head_message(config))
     if config.num_layers == 1 and config.dilation > 1:
         raise ValueError(
@@ -232,7 +239,8 @@ def _require(is_met: bool, config: Config, name: str, expected: str) -> None:
 
 
 def _odd_head_message(config: Config) -> str:
-    rule = f"must be even with position={config.position!r} (it turns pairs of numbers), got"
+    where = "on replayed windows " if config.position is None else ""
+    rule = f"must be even with position={config.position!r} ({where}it turns pairs of numbers), got"
     if config.head_dim is not None:
         return (
             f"AttentionConfig.head_dim {rule} {config.head_dim}. Fix: "
@@ -245,7 +253,12 @@ def _odd_head_message(config: Config) -> str:
     )
 
 
+def _may_turn(config: Config) -> bool:
+    """Say whether positions turn pairs of numbers, if only on replayed windows, by default."""
+    return config.position is None or config.position in _ROTARY
+
+
 def _next_dim(config: Config) -> int:
     """Return the smallest `dim` above this one that splits into valid heads."""
-    step = config.num_heads * (2 if config.position in _ROTARY else 1)
+    step = config.num_heads * (2 if _may_turn(config) else 1)
     return (config.dim // step + 1) * step

@@ -56,7 +56,7 @@ def test_defaults():
         "dilation": 1,
         "ffn_dim": 128,
         "head_dim": None,
-        "position": "recency",
+        "position": None,
         "gate": "residual",
         "gate_bias": 2.0,
         "token_size": None,
@@ -282,6 +282,13 @@ def test_every_field_is_read_outside_of_its_checks():
             nodes = ast.walk(ast.parse(path.read_text()))
             read |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
     assert set(FIELDS) <= read
+
+
+def test_queries_are_turned_on_replayed_windows_only_unless_said():
+    assert AttentionConfig().for_path(windowed=False).position == "relative"
+    assert AttentionConfig().for_path(windowed=True).position == "recency"
+    for windowed in (True, False):
+        assert AttentionConfig(position="none").for_path(windowed=windowed).position == "none"
 
 
 def test_dropout_left_out_acts_on_chunks_only():

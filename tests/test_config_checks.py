@@ -66,8 +66,10 @@ def test_float_fields_refuse_other_types(name, call, value):
 
 
 @pytest.mark.parametrize("value", [1, None, b"none", True, ["none"]])
-@pytest.mark.parametrize(("name", "default"), [("position", "recency"), ("gate", "residual")])
+@pytest.mark.parametrize(("name", "default"), [("position", "relative"), ("gate", "residual")])
 def test_string_fields_refuse_other_types(name, default, value):
+    if name == "position" and value is None:
+        return  # None is its default.
     call = f"use_attention(config, {name}='{default}')"
     with pytest.raises(TypeError, match=f"^{type_message(name, 'a str', value, call)}$"):
         AttentionConfig(**{name: value})
@@ -147,7 +149,7 @@ def test_gate_bias_must_be_finite(gate, value):
 @pytest.mark.parametrize(
     ("name", "choices", "default"),
     [
-        ("position", "'recency', 'rotary', 'relative', 'none'", "recency"),
+        ("position", "'recency', 'rotary', 'relative', 'none'", "relative"),
         ("gate", "'residual', 'gru'", "residual"),
     ],
 )
@@ -186,11 +188,18 @@ def test_dim_must_split_into_heads(fields, fixed_dim):
     AttentionConfig(**fields, head_dim=6)
 
 
-@pytest.mark.parametrize("position", ["recency", "rotary"])
-def test_rotary_needs_an_even_head_size(position):
+TURNS = [
+    ("recency", "it turns pairs of numbers"),
+    ("rotary", "it turns pairs of numbers"),
+    (None, "on replayed windows it turns pairs of numbers"),
+]
+
+
+@pytest.mark.parametrize(("position", "reason"), TURNS)
+def test_rotary_needs_an_even_head_size(position, reason):
     message = (
-        f"AttentionConfig's head size dim // num_heads must be even with position={position!r} (it "
-        "turns pairs of numbers), got 5 from dim=20 and num_heads=4. "
+        f"AttentionConfig's head size dim // num_heads must be even with position={position!r} "
+        f"({reason}), got 5 from dim=20 and num_heads=4. "
         "Fix: `use_attention(config, dim=24, num_heads=4)`."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
@@ -200,11 +209,11 @@ def test_rotary_needs_an_even_head_size(position):
     AttentionConfig(dim=20, num_heads=4, position="none")
 
 
-@pytest.mark.parametrize("position", ["recency", "rotary"])
-def test_rotary_needs_an_even_head_dim(position):
+@pytest.mark.parametrize(("position", "reason"), TURNS)
+def test_rotary_needs_an_even_head_dim(position, reason):
     message = (
-        f"AttentionConfig.head_dim must be even with position={position!r} (it turns pairs of "
-        "numbers), got 5. Fix: `use_attention(config, head_dim=6)`."
+        f"AttentionConfig.head_dim must be even with position={position!r} ({reason}), got 5. "
+        "Fix: `use_attention(config, head_dim=6)`."
     )
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AttentionConfig(head_dim=5, position=position)

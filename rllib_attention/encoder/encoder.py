@@ -135,7 +135,7 @@ class AttentionEncoder(TorchModel, Encoder):
             window=attention.window,
             dilation=attention.dilation,
             ffn_dim=attention.ffn_dim,
-            position=attention.position,
+            position=options.position,
             gate=attention.gate,
             gate_bias=attention.gate_bias,
             dropout=options.dropout,

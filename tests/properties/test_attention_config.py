@@ -19,7 +19,7 @@ VALID = st.fixed_dictionaries(
         "dilation": st.integers(1, 40),
         "ffn_dim": st.integers(0, 9),
         "head_dim": st.sampled_from([2, 4, 10]),
-        "position": st.sampled_from(["recency", "rotary", "relative", "none"]),
+        "position": st.none() | st.sampled_from(["recency", "rotary", "relative", "none"]),
         "gate": st.sampled_from(["residual", "gru"]),
         "token_size": st.none() | st.floats(0, 9),
         "start_embedding": st.none() | st.booleans(),
@@ -69,7 +69,7 @@ def test_valid_options_round_trip_and_build(options):
         window=config.window,
         dilation=config.dilation,
         ffn_dim=config.ffn_dim,
-        position=config.position,
+        position=config.for_path(windowed=False).position,
         gate=config.gate,
     )
     assert model.context_len == config.context_len
