@@ -118,7 +118,7 @@ def test_norms_and_start_embeddings_are_for_policies_on_chunks_unless_set():
 
 
 def test_all_options_of_an_older_version_compute_what_they_did():
-    older = AttentionConfig(dim=8).to_dict()
+    older = AttentionConfig(dim=8, position="recency").to_dict()
     del older["token_size"], older["start_embedding"]
     assert computes(AttentionConfig.from_dict(older)) == (0.0, False)
     assert computes(AttentionConfig.from_dict(older | {"token_size": 2.5})) == (2.5, False)
