@@ -4,6 +4,7 @@ Most options have no weights of their own: weights that were trained with a wind
 of 16, and give other actions. RLlib restores whatever fits, so the learner compares.
 """
 
+import dataclasses
 from typing import Any
 
 from ray.rllib.core.rl_module.multi_rl_module import MultiRLModule
@@ -22,29 +23,41 @@ WEIGHTS = "learner_group/learner/rl_module"
 
 
 def options_of(modules: MultiRLModule) -> dict[str, dict[str, Any]]:
-    """Returns the options of a learner's modules, for its state.
+    """Returns the options of a learner's modules, for its state, those left out filled in.
 
     Args:
         modules: The learner's modules.
     """
-    found = find_attention(modules)
-    return {key: found[key].attention.to_dict() for key in found if key is not None}
+    return {
+        key: _filled_in(found.attention, windowed=found.windowed)
+        for key, found in find_attention(modules).items()
+        if key is not None
+    }
+
+
+def _filled_in(attention: AttentionConfig, *, windowed: bool) -> dict[str, Any]:
+    """Returns what weights compute with, whatever the defaults of another version are."""
+    return attention.to_dict() | dataclasses.asdict(attention.for_path(windowed=windowed))
 
 
 def check_saved_options(saved: dict[str, dict[str, Any]], modules: MultiRLModule) -> None:
     """Refuses a state whose weights were trained with other options.
 
     Args:
-        saved: From `options_of`, maybe of an older version that did not know all options.
+        saved: From `options_of`, maybe of an older version that did not know all options, or left
+            some to their defaults.
         modules: The modules that are to get the weights.
 
     Raises:
         ValueError: If options differ that change what the same weights compute.
     """
+    found = find_attention(modules)
     for module_id, own in options_of(modules).items():
         if module_id not in saved:
             continue
-        given = AttentionConfig.from_dict(saved[module_id]).to_dict()
+        given = _filled_in(
+            AttentionConfig.from_dict(saved[module_id]), windowed=found[module_id].windowed
+        )
         differ = [name for name in own if name not in _FREE and own[name] != given[name]]
         if differ:
             there = ", ".join(f"{name}={given[name]!r}" for name in differ)

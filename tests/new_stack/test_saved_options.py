@@ -30,12 +30,15 @@ def state():
 )
 def test_options_that_change_what_weights_compute(state, changed):
     [(name, value)] = changed.items()
-    said = f"trained with {name}={getattr(OPTIONS, name)!r}, got {name}={value!r} here"
+    trained = {**OPTIONS.to_dict(), "position": "relative"}[name]
+    said = f"trained with {name}={trained!r}, got {name}={value!r} here"
     with pytest.raises(ValueError, match=re.escape(said)):
         make_learner(**changed).set_state(state)
 
 
-@pytest.mark.parametrize("changed", [{}, {"dropout": 0.3}, {"max_seq_len": 7}])
+@pytest.mark.parametrize(
+    "changed", [{}, {"dropout": 0.3}, {"max_seq_len": 7}, {"position": "relative"}]
+)
 def test_options_that_say_how_to_train(state, changed):
     make_learner(**changed).set_state(state)
 
@@ -48,8 +51,19 @@ def test_a_state_of_an_older_version(state):
     for name in ("start_embedding", "token_size"):
         del older[SAVED_OPTIONS]["default_policy"][name]
     learner.set_state(older)
-    said = "trained with token_size=0.0, start_embedding=False, got token_size=None"
+    said = "trained with token_size=0.0, start_embedding=False, got token_size=1.0, start_emb"
     with pytest.raises(ValueError, match=said):
+        make_learner().set_state(older)
+
+
+def test_a_state_of_a_version_with_other_defaults(state):
+    """It names the position that it was trained with; what it left out is as it was."""
+    learner = make_learner(position="recency")
+    older = learner.get_state()
+    options = older[SAVED_OPTIONS]["default_policy"]
+    options |= {"token_size": None, "start_embedding": None}
+    learner.set_state(older)
+    with pytest.raises(ValueError, match="trained with position='recency', got position='rel"):
         make_learner().set_state(older)
 
 
