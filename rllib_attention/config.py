@@ -27,7 +27,7 @@ from rllib_attention.config_checks import (
 
 # What versions did that had not yet heard of an option.
 _BEFORE = {"token_size": 0.0, "start_embedding": False}
-Position = Literal["recency", "rotary", "relative", "none"]
+Position = Literal["relative_bias", "relative", "recency", "rotary", "none"]
 Gate = Literal["residual", "gru"]
 
 
@@ -43,7 +43,7 @@ class PathOptions:
 
 
 _ON_CHUNKS = PathOptions(
-    position="relative", token_size=1.0, start_embedding=True, dropout=0.05, lr_factor=0.1
+    position="relative_bias", token_size=1.0, start_embedding=True, dropout=0.05, lr_factor=0.1
 )
 _ON_WINDOWS = PathOptions(
     position="recency", token_size=0.0, start_embedding=False, dropout=0.0, lr_factor=1.0
@@ -96,13 +96,14 @@ class AttentionConfig:
             at all. 1 means a plain window in every layer.
         ffn_dim: Hidden width of each block's feed-forward part. 0 leaves that part out.
         head_dim: Width of one attention head. None means `dim // num_heads`.
-        position: How attention knows the distance between two steps: `"relative"` adds
-            Transformer-XL's learned terms to scores, `"rotary"` turns queries and keys, `"recency"`
-            does so too and lets scores fall with the distance in all heads but the last, `"none"`
-            is blind to it. None means `"relative"` where policies train on chunks: turned queries
-            do not find a cue among noise. It costs a third more of a training pass than
-            `"recency"`, the default where Q-networks train on replayed windows, for which no other
-            was compared.
+        position: How attention knows the distance between two steps: `"relative_bias"` adds a
+            learned score of the distance, the same for every query, `"relative"` all of
+            Transformer-XL's terms, in which each query scores distances anew, `"rotary"` turns
+            queries and keys, `"recency"` does so too and lets scores fall with the distance in all
+            heads but the last, `"none"` is blind to it. None means `"relative_bias"` where policies
+            train on chunks: turned queries do not find a cue among noise, and `"relative"` costs
+            more. Where Q-networks train on replayed windows None means `"recency"`, beside which no
+            other was compared.
         gate: How a block's output joins its input: `"residual"` adds it (O = H + C), `"gru"`
             uses GTrXL's gate.
         gate_bias: Initial bias of the GRU gate; the larger, the closer a fresh block is to the

@@ -30,7 +30,10 @@ MINIMUM = {
     "prev_rewards": 0,
     "max_seq_len": 1,
 }
-CHOICES = {"position": ("recency", "rotary", "relative", "none"), "gate": ("residual", "gru")}
+CHOICES = {
+    "position": ("relative_bias", "relative", "recency", "rotary", "none"),
+    "gate": ("residual", "gru"),
+}
 # Schemes that turn pairs of numbers.
 _ROTARY = ("recency", "rotary")
 DEFAULT_GATE_BIAS = 2.0
@@ -39,7 +42,7 @@ _FLOATS = ("token_size", "gate_bias", "dropout", "lr_factor")
 _BOOLS = ("start_embedding", "check_finite")
 # What an error proposes for fields whose default is None.
 _EXAMPLES = {
-    "position": "relative",
+    "position": "relative_bias",
     "dropout": 0.1,
     "lr_factor": 0.3,
     "token_size": 2.5,

@@ -285,7 +285,7 @@ def test_every_field_is_read_outside_of_its_checks():
 
 
 def test_queries_are_turned_on_replayed_windows_only_unless_said():
-    assert AttentionConfig().for_path(windowed=False).position == "relative"
+    assert AttentionConfig().for_path(windowed=False).position == "relative_bias"
     assert AttentionConfig().for_path(windowed=True).position == "recency"
     for windowed in (True, False):
         assert AttentionConfig(position="none").for_path(windowed=windowed).position == "none"

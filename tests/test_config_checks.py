@@ -66,7 +66,7 @@ def test_float_fields_refuse_other_types(name, call, value):
 
 
 @pytest.mark.parametrize("value", [1, None, b"none", True, ["none"]])
-@pytest.mark.parametrize(("name", "default"), [("position", "relative"), ("gate", "residual")])
+@pytest.mark.parametrize(("name", "default"), [("position", "relative_bias"), ("gate", "residual")])
 def test_string_fields_refuse_other_types(name, default, value):
     if name == "position" and value is None:
         return  # None is its default.
@@ -149,7 +149,7 @@ def test_gate_bias_must_be_finite(gate, value):
 @pytest.mark.parametrize(
     ("name", "choices", "default"),
     [
-        ("position", "'recency', 'rotary', 'relative', 'none'", "relative"),
+        ("position", "'relative_bias', 'relative', 'recency', 'rotary', 'none'", "relative_bias"),
         ("gate", "'residual', 'gru'", "residual"),
     ],
 )
@@ -205,7 +205,7 @@ def test_rotary_needs_an_even_head_size(position, reason):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AttentionConfig(dim=20, num_heads=4, position=position)
     AttentionConfig(dim=24, num_heads=4, position=position)
-    AttentionConfig(dim=20, num_heads=4, position="relative")
+    AttentionConfig(dim=20, num_heads=4, position="relative_bias")
     AttentionConfig(dim=20, num_heads=4, position="none")
 
 
@@ -218,6 +218,7 @@ def test_rotary_needs_an_even_head_dim(position, reason):
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         AttentionConfig(head_dim=5, position=position)
     AttentionConfig(head_dim=6, position=position)
+    AttentionConfig(head_dim=5, position="relative_bias")
     AttentionConfig(head_dim=5, position="relative")
 
 

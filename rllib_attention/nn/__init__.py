@@ -7,14 +7,11 @@ from rllib_attention.nn.feed_forward import FeedForward
 from rllib_attention.nn.gates import Gate, GRUGate, ResidualGate
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.masks import AttentionMask, BlockedMask, row_mask
+from rllib_attention.nn.no_position import NoPosition
 from rllib_attention.nn.packing import PackedLayout
-from rllib_attention.nn.positions import (
-    NoPosition,
-    RecencyPosition,
-    RelativePosition,
-    RotaryPosition,
-)
+from rllib_attention.nn.relative import RelativeBias, RelativePosition
 from rllib_attention.nn.rings import Rings, StepIndex
+from rllib_attention.nn.rotary import RecencyPosition, RotaryPosition
 from rllib_attention.nn.sending import may_vary, send
 from rllib_attention.nn.stepper import Stepper
 from rllib_attention.nn.transformer import Transformer
@@ -36,6 +33,7 @@ __all__ = [
     "PrefillView",
     "RecencyPosition",
     "RecordedView",
+    "RelativeBias",
     "RelativePosition",
     "ResidualGate",
     "Rings",

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from rllib_attention.nn.checks import check_int
 from rllib_attention.nn.masks import AttentionMask
-from rllib_attention.nn.positions import NoPosition
+from rllib_attention.nn.no_position import NoPosition
 
 
 class MultiHeadAttention(nn.Module):
@@ -32,6 +32,8 @@ class MultiHeadAttention(nn.Module):
             check_int(name, value, 1)
         self.num_heads, self.head_size = num_heads, head_size
         self.position = position
+        # Of the heads of queries and keys, in one tensor.
+        self.query_heads, self.key_heads = slice(None, num_heads), slice(num_heads, None)
         # Where to look (queries, then keys) apart from what is read there, so that an optimizer can
         # tell them apart.
         self.look = nn.Linear(dim, 2 * num_heads * head_size, bias=False)
@@ -49,7 +51,8 @@ class MultiHeadAttention(nn.Module):
             angles: From `position.angles`, or None.
 
         Returns:
-            Query, key and value, each (..., H, E).
+            Query, key and value, each (..., H, E); queries and keys are longer where the position
+            appends to them.
         """
         # Queries and keys are rotated at once, as the heads of one tensor.
         pairs = self.position.rotate(self._heads(self.look(x)), angles)
@@ -69,12 +72,13 @@ class MultiHeadAttention(nn.Module):
             angles: Their positions.
 
         Returns:
-            Query (..., Q, H, E), key and value, (..., K, H, E).
+            Query (..., Q, H, E), key and value, (..., K, H, E), queries and keys as in `project`.
         """
         for_query, for_key = self.look.weight.chunk(2)
         query, key = self._heads(F.linear(queries, for_query)), self._heads(F.linear(x, for_key))
-        rotate = self.position.rotate
-        return rotate(query, query_angles), rotate(key, angles), self._heads(self.value(x))
+        query = self.position.rotate(query, query_angles, self.query_heads)
+        key = self.position.rotate(key, angles, self.key_heads)
+        return query, key, self._heads(self.value(x))
 
     def _heads(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (-1, self.head_size))
@@ -83,8 +87,8 @@ class MultiHeadAttention(nn.Module):
         """C = softmax(s) V through torch's fused kernels.
 
         Args:
-            query: (..., H, Q, E).
-            key: (..., H, K, E).
+            query: From `project`, (..., H, Q, E or more).
+            key: (..., H, K, as the query).
             value: (..., H, K, E).
             mask: Which query sees which key.
 
@@ -92,14 +96,19 @@ class MultiHeadAttention(nn.Module):
             (..., H, Q, E).
         """
         query, attn_mask = self._position_mask(query, mask)
-        return F.scaled_dot_product_attention(query, key, value, attn_mask)
+        more = query.shape[-1] - self.head_size
+        if more:  # fused kernels want heads of one size
+            value = F.pad(value, (0, more))
+        scale = self.head_size**-0.5
+        context = F.scaled_dot_product_attention(query, key, value, attn_mask, scale=scale)
+        return context[..., : self.head_size]
 
     def weights(self, query: Tensor, key: Tensor, mask: AttentionMask) -> Tensor:
         """The weights α themselves, computed step by step.
 
         Args:
-            query: (..., H, Q, E).
-            key: (..., H, K, E).
+            query: From `project`, (..., H, Q, E or more).
+            key: (..., H, K, as the query).
             mask: Which query sees which key.
 
         Returns:

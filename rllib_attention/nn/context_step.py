@@ -88,9 +88,12 @@ class _PastView:
         steps = torch.cat((self.past, heads[:, None, 1:]), dim=1)
         self.past = steps[:, 1:]
         key, value = steps[:, :: self._stride].unbind(2)  # (B, W, H, E)
-        angles = attention.position.angles(-self._distance, x.device)
-        key = attention.position.rotate(key, angles).transpose(1, 2)
-        weights = attention.weights(heads[:, 0].unsqueeze(2), key, self._mask)  # (B, H, 1, W)
+        position = attention.position
+        at_query = position.angles(self._distance[-1:], x.device)
+        query = position.rotate(heads[:, :1], at_query, attention.query_heads)
+        at_keys = position.angles(-self._distance, x.device)
+        key = position.rotate(key, at_keys, attention.key_heads)
+        weights = attention.weights(query.transpose(1, 2), key.transpose(1, 2), self._mask)
         return attention.merge((weights @ value.transpose(1, 2)).squeeze(2))
 
     def keep(self, x: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rllib_attention.nn.positions import NoPosition
+from rllib_attention.nn.no_position import NoPosition
 from rllib_attention.nn.sending import may_vary, send
 
 

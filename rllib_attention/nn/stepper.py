@@ -119,7 +119,7 @@ class _Layer:
         # The index has the fixed part of the position's bias.
         bias, scale = index.bias, self.head_size**-0.5
         query, position_query = self.position.split_query(query.unsqueeze(-2))
-        if position_query is not None:
+        if self.rows is not None:
             where = self.position.bias(position_query, index.distance(), self.rows)
             bias = torch.add(bias, where.flatten(0, 1), alpha=scale)
         return torch.baddbmm(bias, query.flatten(0, 1), key, alpha=scale)

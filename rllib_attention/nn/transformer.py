@@ -38,7 +38,7 @@ class Transformer(nn.Module):
         dilation: Layer l, from 0, attends to steps that lie `dilation ** l` apart.
         ffn_dim: Hidden width of the feed-forward; 0 for none.
         ffn_gain: Share of its usual size at which what the feed-forward adds starts.
-        position: "recency", "rotary", "relative" or "none".
+        position: "relative_bias", "relative", "recency", "rotary" or "none".
         gate: "residual" or "gru".
         gate_bias: Initial bias of the GRU gates.
         dropout: Probability of dropping a number that a sub-layer adds, in training passes.

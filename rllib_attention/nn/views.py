@@ -15,8 +15,8 @@ from torch import Tensor
 from rllib_attention.nn.attention import MultiHeadAttention
 from rllib_attention.nn.kv_cache import KVCache
 from rllib_attention.nn.masks import AttentionMask, row_mask
+from rllib_attention.nn.no_position import NoPosition
 from rllib_attention.nn.packing import PackedLayout
-from rllib_attention.nn.positions import NoPosition
 from rllib_attention.nn.sending import may_vary, send
 
 # Of which a recording view holds all weights at a time.
@@ -211,7 +211,8 @@ class PrefillView(PackedView):
     def attend(self, attention: MultiHeadAttention, x: Tensor) -> Tensor:
         """Maps (N, D) to C of the kept tokens, (N', D)."""
         query, key, value = self._project(attention, x)
-        new_key, new_value = _select(key, self._recent), _select(value, self._recent)
+        plain = key[..., : attention.head_size]  # without what a position appends
+        new_key, new_value = _select(plain, self._recent), _select(value, self._recent)
         self._cache.fill(self._layer, *self._written, new_key, new_value)
         return x[:0] if self._is_empty else self._attend(attention, query, key, value)
 

@@ -53,6 +53,8 @@ def train_pass(encoder, batch):
     [
         (build, chunk_batches, {}, 1),
         (build, chunk_batches, {"position": "relative", "gate": "gru", "dilation": 1}, 1),
+        (make_encoder, run_batches, {"position": "relative_bias"}, 1),
+        (make_encoder, window_batches, {"position": "relative_bias"}, 2),
         (make_encoder, run_batches, {}, 1),
         (make_encoder, window_batches, {}, 2),  # the first shape, and all others
     ],

@@ -87,7 +87,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.uint8])
-@pytest.mark.parametrize("position", ["rotary", "relative"])
+@pytest.mark.parametrize("position", ["rotary", "relative", "relative_bias"])
 @pytest.mark.parametrize("name", SHAPES)
 def test_a_run_equals_its_windows(name, position, dtype):
     rng = np.random.default_rng(0)

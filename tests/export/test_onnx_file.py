@@ -74,7 +74,7 @@ def test_the_loop_of_the_page_runs_without_torch_and_ray(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
 @pytest.mark.parametrize("gate", ["residual", "gru"])
 @pytest.mark.parametrize("window", [1, 4])
 def test_every_model(position, gate, window, tmp_path):

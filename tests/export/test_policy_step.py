@@ -46,7 +46,7 @@ def options(**changes):
     return AttentionConfig.from_dict(SMALL.to_dict() | changes)
 
 
-@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
 @pytest.mark.parametrize("gate", ["residual", "gru"])
 @pytest.mark.parametrize("dilation", [1, 3])
 def test_every_model(position, gate, dilation):

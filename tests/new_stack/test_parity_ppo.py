@@ -17,7 +17,7 @@ def ppo(**env_config):
     )
 
 
-@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
 @pytest.mark.parametrize("gate", ["residual", "gru"])
 @pytest.mark.parametrize(("num_layers", "window"), [(1, 1), (1, 9), (2, 5), (3, 3)])
 def test_options(stop, position, gate, num_layers, window):

@@ -30,14 +30,14 @@ def state():
 )
 def test_options_that_change_what_weights_compute(state, changed):
     [(name, value)] = changed.items()
-    trained = {**OPTIONS.to_dict(), "position": "relative"}[name]
+    trained = {**OPTIONS.to_dict(), "position": "relative_bias"}[name]
     said = f"trained with {name}={trained!r}, got {name}={value!r} here"
     with pytest.raises(ValueError, match=re.escape(said)):
         make_learner(**changed).set_state(state)
 
 
 @pytest.mark.parametrize(
-    "changed", [{}, {"dropout": 0.3}, {"max_seq_len": 7}, {"position": "relative"}]
+    "changed", [{}, {"dropout": 0.3}, {"max_seq_len": 7}, {"position": "relative_bias"}]
 )
 def test_options_that_say_how_to_train(state, changed):
     make_learner(**changed).set_state(state)

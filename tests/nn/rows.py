@@ -7,6 +7,7 @@ import torch
 from rllib_attention.nn import (
     PackedLayout,
     RecencyPosition,
+    RelativeBias,
     RelativePosition,
     RotaryPosition,
     Transformer,
@@ -69,6 +70,7 @@ class DenseView:
 
     def __init__(self, size, window, stride):
         steps = [[t - k * stride for k in range(window)] for t in range(size)]
+        self.window = window
         self.missing = (torch.tensor(steps) < 0).float().mean(1, keepdim=True)
         self.allowed = torch.zeros(size, size, dtype=torch.bool)
         self.distance = torch.zeros(size, size, dtype=torch.int64)
@@ -101,6 +103,13 @@ class DenseView:
                 slopes = torch.tensor([*(0.25**head for head in range(len(query) - 1)), 0.0])
                 scores = scores - slopes[:, None, None] * self.distance * math.sqrt(size)
             return scores
+        if isinstance(position, RelativeBias):
+            content = (query + position.content_bias) @ key.transpose(1, 2)
+            ratio = (max(self.window, 2) * 2) ** (-1 / 7)
+            phase = self.distance.unsqueeze(-1) * (math.pi / 2 * ratio ** torch.arange(8))
+            waves = torch.cat((phase.sin(), phase.cos()), dim=-1)
+            rows = (waves @ position.project.weight.T).unflatten(-1, (len(query), -1))
+            return content + (rows * position.position_bias.squeeze(1)).sum(-1).permute(2, 0, 1)
         if isinstance(position, RelativePosition):
             content = (query + position.content_bias) @ key.transpose(1, 2)
             rows = position.project(position.sinusoids).view(-1, *query[:, 0].shape)

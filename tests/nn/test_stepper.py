@@ -12,6 +12,7 @@ OPTIONS = [
     for position, gate in [
         ("rotary", "residual"),
         ("recency", "residual"),
+        ("relative_bias", "residual"),
         ("relative", "gru"),
         ("none", "residual"),
     ]
@@ -107,7 +108,7 @@ def test_steps_equal_whole_episodes(options):
         torch.testing.assert_close(*rollout.step(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("position", ["recency", "rotary", "relative", "none"])
+@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
 @pytest.mark.parametrize("clock", [2040, 123_456, 10**8])
 @pytest.mark.parametrize("dilation", [1, 3])
 def test_the_clock_changes_nothing(position, clock, dilation):

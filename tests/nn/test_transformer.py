@@ -33,6 +33,7 @@ OPTIONS = [
     for position, gate in [
         ("rotary", "residual"),
         ("recency", "residual"),
+        ("relative_bias", "residual"),
         ("relative", "gru"),
         ("none", "residual"),
     ]
@@ -52,6 +53,7 @@ DILATED = [
     for position, gate in [
         ("rotary", "residual"),
         ("recency", "gru"),
+        ("relative_bias", "residual"),
         ("relative", "gru"),
         ("none", "residual"),
     ]
@@ -60,7 +62,7 @@ DILATED = [
 ]
 STARTED = [options | {"start_embedding": True} for options in OPTIONS + DILATED]
 ALL = OPTIONS + DILATED + STARTED
-POSITIONS = ["recency", "rotary", "relative", "none"]
+POSITIONS = ["relative_bias", "relative", "recency", "rotary", "none"]
 
 
 @pytest.mark.parametrize("options", ALL, ids=lambda o: "-".join(map(str, o.values())))
@@ -305,7 +307,8 @@ def test_a_long_record_takes_little_memory():
         ({"head_size": 5}, "`head_size` must be even for rotary positions, got 5."),
         (
             {"position": "absolute"},
-            "`position` must be one of ('recency', 'rotary', 'relative', 'none'), got 'absolute'.",
+            "`position` must be one of ('relative_bias', 'relative', 'recency', 'rotary', 'none'), "
+            "got 'absolute'.",
         ),
         ({"gate": "highway"}, "`gate` must be one of ('residual', 'gru'), got 'highway'."),
     ],

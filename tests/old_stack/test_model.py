@@ -67,6 +67,7 @@ def model(obs_space=VECTOR, *, name="model", model_config=None, **options) -> At
         {"num_layers": 1},
         {"num_layers": 3, "max_seq_len": 5},
         {"num_layers": 2, "position": "relative", "gate": "gru"},
+        {"num_layers": 2, "position": "recency"},
         {"num_layers": 2, "position": "none", "ffn_dim": 0},
         {"num_layers": 2, "window": 1},
         {"num_layers": 1, "window": 1, "prev_actions": 2, "prev_rewards": 3},

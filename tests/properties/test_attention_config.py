@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from rllib_attention import AttentionConfig
 from rllib_attention.nn import Transformer
+from rllib_attention.nn.positions import POSITIONS
 
 FIELDS = list(AttentionConfig.__dataclass_fields__)
 
@@ -19,7 +20,7 @@ VALID = st.fixed_dictionaries(
         "dilation": st.integers(1, 40),
         "ffn_dim": st.integers(0, 9),
         "head_dim": st.sampled_from([2, 4, 10]),
-        "position": st.none() | st.sampled_from(["recency", "rotary", "relative", "none"]),
+        "position": st.none() | st.sampled_from(POSITIONS),
         "gate": st.sampled_from(["residual", "gru"]),
         "token_size": st.none() | st.floats(0, 9),
         "start_embedding": st.none() | st.booleans(),
@@ -37,7 +38,7 @@ ANYTHING = st.one_of(
     st.floats(),
     st.text(max_size=5),
     st.lists(st.integers(), max_size=2),
-    st.sampled_from(["recency", "rotary", "relative", "none", "residual", "gru"]),
+    st.sampled_from([*POSITIONS, "residual", "gru"]),
 )
 
 

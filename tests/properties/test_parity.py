@@ -37,7 +37,7 @@ OPTIONS = st.fixed_dictionaries(
         "window": st.integers(1, 6),
         "dilation": st.integers(1, 3),
         "ffn_dim": st.sampled_from([0, 8]),
-        "position": st.sampled_from(["recency", "rotary", "relative", "none"]),
+        "position": st.sampled_from(["relative_bias", "relative", "recency", "rotary", "none"]),
         "gate": st.sampled_from(["residual", "gru"]),
         "dropout": st.sampled_from([0.0, 0.2]),
         "prev_actions": st.integers(0, 3),

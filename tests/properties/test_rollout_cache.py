@@ -21,7 +21,7 @@ class Runner(RuleBasedStateMachine):
 
     @initialize(
         dilation=st.sampled_from([1, 3]),
-        position=st.sampled_from(["recency", "rotary", "relative", "none"]),
+        position=st.sampled_from(["relative_bias", "relative", "recency", "rotary", "none"]),
         gate=st.sampled_from(["residual", "gru"]),
     )
     def start(self, dilation, position, gate):

@@ -14,7 +14,7 @@ OPTIONS = st.fixed_dictionaries(
         "window": st.integers(1, 7),
         "dilation": st.integers(1, 5),
         "ffn_dim": st.sampled_from([0, 8]),
-        "position": st.sampled_from(["recency", "rotary", "relative", "none"]),
+        "position": st.sampled_from(["relative_bias", "relative", "recency", "rotary", "none"]),
         "gate": st.sampled_from(["residual", "gru"]),
         "start_embedding": st.booleans(),
     }
