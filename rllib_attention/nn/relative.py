@@ -180,7 +180,8 @@ class RelativeBias(RelativePosition):
         conjugate is Re(z) cos w(t-s) - Im(z) sin w(t-s).
         """
         weight = self.project.weight.view(self.num_heads, self.head_size, -1)
-        sine, cosine = (self.position_bias @ weight).squeeze(1).chunk(2, dim=-1)
+        # No matrix product, which autocast would round.
+        sine, cosine = (self.position_bias.mT * weight).sum(1).chunk(2, dim=-1)
         waves = torch.stack((cosine, -sine), dim=-1)
         one = torch.zeros_like(waves)
         one[..., 0] = 1.0
