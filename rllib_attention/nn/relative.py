@@ -162,7 +162,7 @@ class RelativeBias(RelativePosition):
 
         Args:
             query: Ignored.
-            distance: As for `RelativePosition`, (..., 1, Q, K).
+            distance: Steps from key to query, (..., 1, Q, K), in [0, W).
             rows: From `rows`.
 
         Returns:
@@ -170,8 +170,7 @@ class RelativeBias(RelativePosition):
         """
         assert rows is not None
         shape = *distance.shape[:-3], self.num_heads, *distance.shape[-2:]
-        distance = distance.clamp(0, rows.shape[-1] - 1).expand(shape)
-        return rows.expand(*shape[:-1], -1).gather(-1, distance)
+        return rows.expand(*shape[:-1], -1).gather(-1, distance.expand(shape))
 
     def _by_head(self) -> tuple[Tensor, Tensor]:
         """Returns what is added to each head, (2*H, E), and its waves, (2*H, F, 2), queries first.

@@ -3,6 +3,7 @@
 Shapes: N slots (one for each sub-environment or agent), H heads, W window, s stride, B batch.
 """
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -119,7 +120,7 @@ class Rings:
             rings=rings,
             bias=bias,
             missing=missing,
-            distance=lambda: self._send(self._distance(entry)[:, None, None]),
+            distance=functools.cache(lambda: self._send(self._distance(entry)[:, None, None])),
         )
 
     def entries(self, slots: np.ndarray, steps: np.ndarray) -> Tensor:

