@@ -17,9 +17,8 @@ Results to expect
 With 5 arms and 40 pulls a random policy gets 20.0 on average; staying with an arm while it pays and
 moving on when it does not, which needs no more than the last step, gets 27.0; Thompson sampling
 27.7; a well tuned upper-confidence rule 30.0; always the best arm 33.3. The bar is
-28.5, more than any rule of one step of memory gets. With attention, seed 0 got there (28.8) after
-249,856 steps and 305 CPU seconds beside other work; with the defaults before `token_size`, after
-147,456.
+28.5, more than any rule of one step of memory gets. With attention, seed 0 got there (29.0) after
+147,456 steps and 95 CPU seconds beside other work.
 """
 
 from common import example_parser, run_example
