@@ -244,15 +244,16 @@ def _require(is_met: bool, config: Config, name: str, expected: str) -> None:
 def _odd_head_message(config: Config) -> str:
     where = "on replayed windows " if config.position is None else ""
     rule = f"must be even with position={config.position!r} ({where}it turns pairs of numbers), got"
+    other = " or `position='relative_bias'`" if config.position is None else ""
     if config.head_dim is not None:
         return (
             f"AttentionConfig.head_dim {rule} {config.head_dim}. Fix: "
-            f"`use_attention(config, head_dim={config.head_dim + 1})`."
+            f"`use_attention(config, head_dim={config.head_dim + 1})`{other}."
         )
     return (
         f"AttentionConfig's head size dim // num_heads {rule} {config.head_size} from "
         f"dim={config.dim} and num_heads={config.num_heads}. Fix: "
-        f"`use_attention(config, dim={_next_dim(config)}, num_heads={config.num_heads})`."
+        f"`use_attention(config, dim={_next_dim(config)}, num_heads={config.num_heads})`{other}."
     )
 
 

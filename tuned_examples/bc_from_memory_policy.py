@@ -17,8 +17,8 @@ checkpoint of `ppo_t_maze.py`.
 Results to expect
 -----------------
 The bar is a mean return of 0.9. Without memory the expectation is 0: the recorded actions at the
-junction look random. The clone of seed 0 got every choice right (1.0) after its second iteration, 28
-seconds of which most is Ray Data's start; expert and recording take half a minute before it.
+junction look random. The clone of seed 0 got every choice right (1.0) after its second iteration,
+28 seconds of which most is Ray Data's start; expert and recording take half a minute before it.
 """
 
 import argparse

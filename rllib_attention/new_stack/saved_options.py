@@ -18,6 +18,10 @@ SAVED_OPTIONS = "attention_options"
 # These say how to begin and to train, not what weights compute.
 _FREE = ("max_seq_len", "dropout", "lr_factor", "check_finite", "gate_bias")
 
+# These have weights of their own, which a checkpoint of other options lacks. RLlib would leave them
+# as they began.
+_WITH_WEIGHTS = {"position", "gate", "token_size", "start_embedding"}
+
 # Where a checkpoint of an algorithm has all weights.
 WEIGHTS = "learner_group/learner/rl_module"
 
@@ -51,13 +55,12 @@ def check_saved_options(saved: dict[str, dict[str, Any]], modules: MultiRLModule
     Raises:
         ValueError: If options differ that change what the same weights compute.
     """
-    found = find_attention(modules)
-    for module_id, own in options_of(modules).items():
-        if module_id not in saved:
+    for module_id, found in find_attention(modules).items():
+        if module_id is None or module_id not in saved:
             continue
-        given = _filled_in(
-            AttentionConfig.from_dict(saved[module_id]), windowed=found[module_id].windowed
-        )
+        own = _filled_in(found.attention, windowed=found.windowed)
+        trained = AttentionConfig.from_dict(saved[module_id])
+        given = _filled_in(trained, windowed=found.windowed)
         differ = [name for name in own if name not in _FREE and own[name] != given[name]]
         if differ:
             there = ", ".join(f"{name}={given[name]!r}" for name in differ)
@@ -65,6 +68,15 @@ def check_saved_options(saved: dict[str, dict[str, Any]], modules: MultiRLModule
             raise ValueError(
                 f"The checkpoint of module {module_id!r} was trained with {there}, got {here} "
                 "here: its weights would compute something else. Fix: `use_attention(config, "
-                f"{there})`; or, to go on with other options, restore the weights alone: "
-                f"`algo.restore_from_path(path + '/{WEIGHTS}', component='{WEIGHTS}')`."
+                f"{there})`{_other_way(differ)}."
             )
+
+
+def _other_way(differ: list[str]) -> str:
+    """Returns how weights go into other options, if all of them do."""
+    if _WITH_WEIGHTS & set(differ):
+        return ""
+    return (
+        "; or, to go on with other options, restore the weights alone: "
+        f"`algo.restore_from_path(path + '/{WEIGHTS}', component='{WEIGHTS}')`"
+    )

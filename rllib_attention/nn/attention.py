@@ -22,6 +22,10 @@ class MultiHeadAttention(nn.Module):
         head_size: Size E of one head; scores are divided by √E.
         position: Position scheme, shared by nobody else (it may hold weights).
 
+    Attributes:
+        query_heads: Which of the heads of queries and keys, in one tensor, are queries.
+        key_heads: Which of them are keys.
+
     Raises:
         ValueError: If a size is no positive integer.
     """
@@ -32,7 +36,6 @@ class MultiHeadAttention(nn.Module):
             check_int(name, value, 1)
         self.num_heads, self.head_size = num_heads, head_size
         self.position = position
-        # Of the heads of queries and keys, in one tensor.
         self.query_heads, self.key_heads = slice(None, num_heads), slice(num_heads, None)
         # Where to look (queries, then keys) apart from what is read there, so that an optimizer can
         # tell them apart.

@@ -18,9 +18,9 @@ class ContextStep:
     """Computes one new step of each row: the function of `Transformer.forward`, without a cache.
 
     Layer l is given the keys and values of the last s(W-1) steps of each row, the newest last, and
-    returns those of the steps that the next one needs. Keys are not rotated: scores depend on the
-    distance between query and key only, and in this order the distances are always the same. So no
-    clock is needed, and an episode may go on for ever.
+    returns those of the steps that the next one needs. Keys are kept without their positions:
+    scores depend on the distance between query and key only, and in this order the distances are
+    always the same. So no clock is needed, and an episode may go on for ever.
 
     Args:
         transformer: The stack.

@@ -16,12 +16,17 @@ BOTH = slice(None)
 class NoPosition(nn.Module):
     """No position information: attention is a set operation over the window.
 
+    Passes over many tokens call `rotate`, and `bias` if `split_query` returns a position query.
+    Single steps, whose keys are cached, call `rotate_`, and `bias` if `rows` returns something.
+
     Attributes:
         key: What `angles` and `fixed_bias` depend on besides their arguments: schemes with the same
             key have the same.
+        turns_cached: Whether `rotate_` needs angles.
     """
 
     key: Hashable = None
+    turns_cached: bool = False
 
     def angles(self, steps: np.ndarray, device: torch.device) -> Tensor | None:
         """Returns what `rotate` needs for tokens at these time steps: nothing here.
@@ -51,7 +56,11 @@ class NoPosition(nn.Module):
         """
 
     def split_query(self, query: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Returns the query for the content score and the one for the position score (None)."""
+        """Returns the query for the content score and the one for the position score, if any.
+
+        Args:
+            query: (..., H, Q, E).
+        """
         return query, None
 
     def rows(self) -> Tensor | None:
@@ -68,7 +77,7 @@ class NoPosition(nn.Module):
         return None
 
     def bias(self, query: Tensor | None, distance: Tensor, rows: Tensor | None) -> Tensor:
-        """Not used: only schemes with a position query have a bias.
+        """Not used: this scheme has no bias that is learned.
 
         Raises:
             NotImplementedError: Always.

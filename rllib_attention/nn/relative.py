@@ -125,7 +125,7 @@ class RelativeBias(RelativePosition):
         return send(rotations(steps, self._frequencies), device)
 
     def rotate(self, x: Tensor, angles: Tensor | None, heads: slice = BOTH) -> Tensor:
-        """Appends the waves: queries have v r of their step, as much as keys of theirs turn.
+        """Adds u to queries, and appends waves to both, whose products are v r of the distance.
 
         Args:
             x: Queries (..., H, E), keys (..., H, E), or queries and then keys, (..., 2*H, E).
@@ -137,11 +137,12 @@ class RelativeBias(RelativePosition):
         """
         assert angles is not None  # `angles` never returns None here
         content, waves = self._by_head()
-        turns = turned(waves[heads], angles).to(x.dtype)
-        return torch.cat((x + content[heads], turns.expand(*x.shape[:-1], -1)), dim=-1)
+        turns = turned(waves[heads].float(), angles).to(x.dtype)
+        content = content[heads].to(x.dtype)
+        return torch.cat((x + content, turns.expand(*x.shape[:-1], -1)), dim=-1)
 
     def rotate_(self, x: Tensor, angles: Tensor | None) -> None:
-        """Adds u to the queries in place.
+        """Adds u to the queries in place; `bias` does the rest.
 
         Args:
             x: Queries and then keys, (..., 2*H, E).

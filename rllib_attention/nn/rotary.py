@@ -31,6 +31,8 @@ class RotaryPosition(NoPosition):
         ValueError: If `head_size` is no even positive integer.
     """
 
+    turns_cached = True
+
     def __init__(self, head_size: int, base: float = 10_000.0):
         super().__init__()
         check_int("head_size", head_size, 2)

@@ -57,7 +57,9 @@ class Stepper:
             (B, D).
         """
         places = cache.locate(slots, steps, starts)
-        angles = {s: self._position.angles(steps // s, tokens.device) for s in places}
+        angles: dict[int, Tensor | None] = dict.fromkeys(places)
+        if self._position.turns_cached:
+            angles = {s: self._position.angles(steps // s, tokens.device) for s in places}
         for number, (layer, stride) in enumerate(zip(self._layers, self._strides, strict=True)):
             index = places[stride]
             heads = layer.project(tokens, angles[stride])

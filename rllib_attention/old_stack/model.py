@@ -3,6 +3,7 @@
 Shapes: B batch, T time, C context, R state rows, P packed size of a step, D embed dim.
 """
 
+import dataclasses
 from typing import Any
 
 import gymnasium as gym
@@ -96,6 +97,9 @@ class AttentionModelV2(TorchModelV2, nn.Module):
         TorchModelV2.__init__(self, obs_space, action_space, num_outputs, model_config, name)
         nn.Module.__init__(self)
         self.attention = attention_options(options, model_config["max_seq_len"])
+        # What was left out, as well: another version of this package may have other defaults.
+        filled_in = dataclasses.asdict(self.attention.for_path(windowed=False))
+        model_config["custom_model_config"] = {**options, **filled_in}
         self.steps = StepState(obs_space, action_space, self.attention)
         catalog = new_stack_catalog(obs_space, action_space, model_config, self.attention)
         # RLlib types these as framework-agnostic models; they are torch modules.

@@ -32,8 +32,10 @@ def test_options_that_change_what_weights_compute(state, changed):
     [(name, value)] = changed.items()
     trained = {**OPTIONS.to_dict(), "position": "relative_bias"}[name]
     said = f"trained with {name}={trained!r}, got {name}={value!r} here"
-    with pytest.raises(ValueError, match=re.escape(said)):
+    with pytest.raises(ValueError, match=re.escape(said)) as refusal:
         make_learner(**changed).set_state(state)
+    # RLlib would leave a position's weights as they began, without a word.
+    assert ("restore the weights alone" in str(refusal.value)) == (name != "position")
 
 
 @pytest.mark.parametrize(

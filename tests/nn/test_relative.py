@@ -1,5 +1,6 @@
 """Learned scores of the distance against their formulas, pair by pair."""
 
+import copy
 import math
 import re
 
@@ -20,7 +21,7 @@ def relative_bias(window=WINDOW):
 
 def distance_score(position, head, distance):
     """V r of one distance, wave by wave."""
-    slowest, fastest = math.pi / 4 / position.sinusoids.shape[0], math.pi / 2
+    slowest, fastest = math.pi / 4 / max(position.sinusoids.shape[0], 2), math.pi / 2
     total = 0.0
     for wave in range(8):
         frequency = fastest * (slowest / fastest) ** (wave / 7)
@@ -42,7 +43,7 @@ def test_relative_rows_are_a_map_of_sinusoids():
         torch.testing.assert_close(rows[..., distance], expected, atol=1e-6, rtol=1e-5)
 
 
-def test_relative_bias_looks_distances_up():
+def test_relative_scores_look_distances_up():
     torch.manual_seed(0)
     position = RelativePosition(dim=4, num_heads=HEADS, head_size=SIZE, window=WINDOW)
     content, where = position.split_query(torch.randn(HEADS, 2, 3))
@@ -103,11 +104,26 @@ def test_cached_keys_have_no_waves():
     assert position.split_query(query) == (query, None)
 
 
-@pytest.mark.parametrize("window", [1, 2])
+@pytest.mark.parametrize("window", [1, 2, 3])
 def test_a_bias_of_the_shortest_windows(window):
     position = relative_bias(window)
-    assert position.rows().shape == (HEADS, 1, window)
-    assert position.rows().isfinite().all()
+    for h in range(HEADS):
+        expected = torch.stack([distance_score(position, h, d) for d in range(window)])
+        torch.testing.assert_close(position.rows()[h, 0], expected, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_types_are_kept(dtype):
+    """Those of a model in low precision, and of autocast's queries and keys."""
+    position = relative_bias()
+    angles = position.angles(np.arange(WINDOW), CPU)
+    x = torch.randn(WINDOW, 2 * HEADS, SIZE).to(dtype)
+    expected = position.rotate(x.float(), angles)
+    for scheme in (position, copy.deepcopy(position).to(dtype)):
+        out = scheme.rotate(x, angles)
+        assert out.dtype == dtype
+        tolerance = 1e-6 if dtype == torch.float32 else 0.05
+        torch.testing.assert_close(out.float(), expected, atol=tolerance, rtol=tolerance)
 
 
 @pytest.mark.parametrize(

@@ -79,9 +79,7 @@ def test_rows_and_packed_tokens_equal_whole_episodes(options):
 
 
 @pytest.mark.parametrize("lengths", [[(0, 12), (5, 9), (0, 7)], [(0, 3)], [(0, 12)] * 3])
-@pytest.mark.parametrize(
-    "options", [OPTIONS[14], OPTIONS[24], DILATED[4], DILATED[30], STARTED[14], STARTED[70]]
-)
+@pytest.mark.parametrize("options", ALL[4::7], ids=lambda o: "-".join(map(str, o.values())))
 def test_views_for_compilers_change_nothing(options, lengths):
     """All index tensors are there, also where tokens could be taken as they are."""
     model, (first, stop) = build(**options), np.array(lengths).T

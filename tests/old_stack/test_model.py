@@ -270,3 +270,16 @@ def test_observations_that_are_not_finite_name_the_model():
     batch = {"obs_flat": torch.full((1, 3), float("nan"))}
     with pytest.raises(ValueError, match="Observations of the model 'pilot' hold 3 non-finite"):
         built.forward(batch, [built.steps.initial().unsqueeze(0)], torch.tensor([1]))
+
+
+def test_the_model_dict_holds_what_was_left_out():
+    """It is in checkpoints, which another version with other defaults may read."""
+    found = model()
+    options = found.model_config["custom_model_config"]
+    assert options["window"] == 4
+    assert options["dropout"] == 0.0
+    assert options["position"] == AttentionConfig().for_path(windowed=False).position
+    again = AttentionModelV2(
+        VECTOR, ACTION_SPACES["discrete"], 3, found.model_config, "again", **options
+    )
+    again.load_state_dict(found.state_dict())
