@@ -23,8 +23,8 @@ def train(stop, *, dropout=0.1, lr=1e-12, learner_class=None, **training):
         .rl_module(model_config={"fcnet_hiddens": [8], "vf_share_layers": True})
         .training(
             lr=lr,
-            train_batch_size_per_learner=256,
-            minibatch_size=64,
+            train_batch_size_per_learner=1024,
+            minibatch_size=512,  # few steps make a rough estimate of both divergences
             num_epochs=2,
             kl_coeff=PENALTY,
             kl_target=1e-4,
@@ -43,7 +43,7 @@ def test_noise_alone_does_not_raise_the_penalty(stop):
     noise, kl = result[KL_OF_DROPOUT], result["mean_kl_loss"]
     assert noise > 2e-4  # above what makes RLlib raise the coefficient
     assert 0 <= kl < 0.5 * noise
-    assert result["curr_kl_coeff"] <= PENALTY
+    assert result["curr_kl_coeff"] < 1.01 * PENALTY  # a float32; raised, it is 1.5 times as much
 
 
 def test_rllibs_own_learner_takes_the_noise_for_a_change(stop):
