@@ -144,9 +144,9 @@ class AttentionConfig:
         TypeError: A field has the wrong type.
         ValueError: An argument is no field (with the closest one, or our name for a key of
             RLlib's); a field is out of its range; `dim` is no multiple of `num_heads` while
-            `head_dim` is None; the head size is odd with rotary positions or
-            with `position=None`; `dilation` is above 1
-            with a single layer; or `gate_bias` is set without the gate that reads it.
+            `head_dim` is None; the head size is odd with rotary positions or with `position=None`;
+            `dilation` is above 1 with a single layer; or `gate_bias` is set without the gate that
+            reads it.
 
     Example:
         >>> from rllib_attention import AttentionConfig

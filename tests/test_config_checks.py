@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from ray import tune
 
 from rllib_attention import config, config_checks, rllib_keys
 from rllib_attention.config import AttentionConfig
+from rllib_attention.nn.positions import POSITIONS
 from tests.test_public_api import WITHOUT_RAY
 
 FIELDS = [field.name for field in dataclasses.fields(AttentionConfig)]
@@ -286,3 +288,7 @@ def test_the_config_imports_neither_ray_nor_torch_nor_numpy(module):
             name = node.module if isinstance(node, ast.ImportFrom) else node.names[0].name
             root = name.partition(".")[0]
             assert root == "rllib_attention" or root in sys.stdlib_module_names
+
+
+def test_positions_are_those_that_can_be_built():
+    assert config_checks.CHOICES["position"] == POSITIONS == get_args(config.Position)

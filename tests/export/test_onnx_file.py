@@ -13,6 +13,7 @@ from gymnasium.spaces import Box, Discrete
 
 from rllib_attention import AttentionConfig
 from rllib_attention.export import PolicyStep
+from rllib_attention.nn.positions import POSITIONS
 from tests.export.sessions import assert_same, play
 from tests.export.test_policy_step import BOUNDED, LEARNED, agents_policy, options
 from tests.policies import NESTED, SMALL, AttentionPolicy, random_policy, take_sides
@@ -74,7 +75,7 @@ def test_the_loop_of_the_page_runs_without_torch_and_ray(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
+@pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("gate", ["residual", "gru"])
 @pytest.mark.parametrize("window", [1, 4])
 def test_every_model(position, gate, window, tmp_path):

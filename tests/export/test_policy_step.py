@@ -13,6 +13,7 @@ from ray.rllib.connectors.env_to_module import FlattenObservations, MeanStdFilte
 
 from rllib_attention import AttentionConfig, AttentionPolicy, use_attention
 from rllib_attention.export import PolicyStep, export_step
+from rllib_attention.nn.positions import POSITIONS
 from tests.export.sessions import assert_same, play
 from tests.policies import (
     CASES,
@@ -46,7 +47,7 @@ def options(**changes):
     return AttentionConfig.from_dict(SMALL.to_dict() | changes)
 
 
-@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
+@pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("gate", ["residual", "gru"])
 @pytest.mark.parametrize("dilation", [1, 3])
 def test_every_model(position, gate, dilation):

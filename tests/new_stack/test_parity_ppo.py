@@ -5,6 +5,7 @@ from gymnasium import spaces
 from ray.rllib.algorithms.ppo import PPOConfig
 from ray.rllib.connectors.env_to_module import FlattenObservations
 
+from rllib_attention.nn.positions import POSITIONS
 from tests.harness import IMAGE, PARITY, VECTOR, build, prepare, worst_mismatch
 
 
@@ -17,7 +18,7 @@ def ppo(**env_config):
     )
 
 
-@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
+@pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("gate", ["residual", "gru"])
 @pytest.mark.parametrize(("num_layers", "window"), [(1, 1), (1, 9), (2, 5), (3, 3)])
 def test_options(stop, position, gate, num_layers, window):

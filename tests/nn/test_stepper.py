@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from rllib_attention.nn import KVCache, Stepper
+from rllib_attention.nn.positions import POSITIONS
 from tests.nn.rows import DIM, HEAD_SIZE, HEADS, build, episode
 
 OPTIONS = [
@@ -108,7 +109,7 @@ def test_steps_equal_whole_episodes(options):
         torch.testing.assert_close(*rollout.step(), atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("position", ["relative_bias", "relative", "recency", "rotary", "none"])
+@pytest.mark.parametrize("position", POSITIONS)
 @pytest.mark.parametrize("clock", [2040, 123_456, 10**8])
 @pytest.mark.parametrize("dilation", [1, 3])
 def test_the_clock_changes_nothing(position, clock, dilation):

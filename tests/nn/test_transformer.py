@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rllib_attention.nn import PackedLayout, Transformer
+from rllib_attention.nn.positions import POSITIONS
 from tests.nn.rows import (
     DIM,
     HEADS,
@@ -62,7 +63,6 @@ DILATED = [
 ]
 STARTED = [options | {"start_embedding": True} for options in OPTIONS + DILATED]
 ALL = OPTIONS + DILATED + STARTED
-POSITIONS = ["relative_bias", "relative", "recency", "rotary", "none"]
 
 
 @pytest.mark.parametrize("options", ALL, ids=lambda o: "-".join(map(str, o.values())))

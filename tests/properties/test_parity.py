@@ -14,6 +14,7 @@ from ray.rllib.core.columns import Columns
 
 from rllib_attention import use_attention
 from rllib_attention.new_stack.connectors.attention_module import inspect_module
+from rllib_attention.nn.positions import POSITIONS
 from tests.harness import PARITY, RandomEnv, RandomMultiAgentEnv, prepare
 from tests.pair import Pair
 from tests.properties.spaces import (
@@ -37,7 +38,7 @@ OPTIONS = st.fixed_dictionaries(
         "window": st.integers(1, 6),
         "dilation": st.integers(1, 3),
         "ffn_dim": st.sampled_from([0, 8]),
-        "position": st.sampled_from(["relative_bias", "relative", "recency", "rotary", "none"]),
+        "position": st.sampled_from(POSITIONS),
         "gate": st.sampled_from(["residual", "gru"]),
         "dropout": st.sampled_from([0.0, 0.2]),
         "prev_actions": st.integers(0, 3),

@@ -11,6 +11,7 @@ from ray.rllib.core.models.base import ENCODER_OUT
 
 from rllib_attention.encoder.inputs import RolloutStep
 from rllib_attention.encoder.rollout_memory import RolloutMemory
+from rllib_attention.nn.positions import POSITIONS
 from tests.encoder.support import build
 
 SLOTS = st.sets(st.integers(0, 3), min_size=1)
@@ -21,7 +22,7 @@ class Runner(RuleBasedStateMachine):
 
     @initialize(
         dilation=st.sampled_from([1, 3]),
-        position=st.sampled_from(["relative_bias", "relative", "recency", "rotary", "none"]),
+        position=st.sampled_from(POSITIONS),
         gate=st.sampled_from(["residual", "gru"]),
     )
     def start(self, dilation, position, gate):

@@ -6,6 +6,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rllib_attention.nn import KVCache, Stepper
+from rllib_attention.nn.positions import POSITIONS
 from tests.nn.rows import DIM, HEAD_SIZE, HEADS, build, episode, packed
 
 OPTIONS = st.fixed_dictionaries(
@@ -14,7 +15,7 @@ OPTIONS = st.fixed_dictionaries(
         "window": st.integers(1, 7),
         "dilation": st.integers(1, 5),
         "ffn_dim": st.sampled_from([0, 8]),
-        "position": st.sampled_from(["relative_bias", "relative", "recency", "rotary", "none"]),
+        "position": st.sampled_from(POSITIONS),
         "gate": st.sampled_from(["residual", "gru"]),
         "start_embedding": st.booleans(),
     }
